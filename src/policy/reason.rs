@@ -1,0 +1,109 @@
+//! The closed list of denial reasons: the same word in log, metric, status page and error page.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// Why a request was not forwarded, or a token not accepted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The one word for this reason, everywhere.
+            pub const fn word(self) -> &'static str {
+                match self { $(Reason::$name => $word,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Neither an access token nor a refresh token that could bring one.
+    NoCredentials = "no_credentials",
+    /// The access token has expired and nothing can renew it.
+    Expired = "expired",
+    /// The auth backend said that the session is over.
+    RefreshRefused = "refresh_refused",
+    MalformedToken = "malformed_token",
+    TokenTooLarge = "token_too_large",
+    /// An encrypted token (five parts, RFC 7516): named, so that the operator knows what to change.
+    JweUnsupported = "jwe_unsupported",
+    WrongAlgorithm = "wrong_algorithm",
+    UnknownKey = "unknown_key",
+    BadSignature = "bad_signature",
+    WrongIssuer = "wrong_issuer",
+    WrongAudience = "wrong_audience",
+    WrongType = "wrong_type",
+    NotYetValid = "not_yet_valid",
+    MissingClaim = "missing_claim",
+    MissingRole = "missing_role",
+    MissingScope = "missing_scope",
+    MissingValue = "missing_value",
+    SourceIp = "source_ip",
+    /// A claim that cannot be written into a header safely (control bytes, a separator in a list).
+    BadIdentity = "bad_identity",
+    AmbiguousPath = "ambiguous_path",
+    BadRequest = "bad_request",
+    /// A cookie and a bearer token that differ.
+    ConflictingCredentials = "conflicting_credentials",
+    /// A gateway cookie that came twice.
+    DuplicateCredential = "duplicate_credential",
+    NoRoute = "no_route",
+    MethodNotAllowed = "method_not_allowed",
+    BodyTooLarge = "body_too_large",
+    HeaderTooLarge = "header_too_large",
+    KeysUnavailable = "keys_unavailable",
+    RefreshUnavailable = "refresh_unavailable",
+    UpstreamUnreachable = "upstream_unreachable",
+    UpstreamTimeout = "upstream_timeout",
+    Internal = "internal",
+}
+
+impl Reason {
+    /// Would logging in (again) help? Such answers are 401, or a redirect to the login page.
+    pub const fn means_log_in(self) -> bool {
+        match self {
+            Reason::NoCredentials
+            | Reason::Expired
+            | Reason::RefreshRefused
+            | Reason::MalformedToken
+            | Reason::TokenTooLarge
+            | Reason::JweUnsupported
+            | Reason::WrongAlgorithm
+            | Reason::UnknownKey
+            | Reason::BadSignature
+            | Reason::WrongIssuer
+            | Reason::WrongAudience
+            | Reason::WrongType
+            | Reason::NotYetValid
+            | Reason::MissingClaim => true,
+            Reason::MissingRole
+            | Reason::MissingScope
+            | Reason::MissingValue
+            | Reason::SourceIp
+            | Reason::BadIdentity
+            | Reason::AmbiguousPath
+            | Reason::BadRequest
+            | Reason::ConflictingCredentials
+            | Reason::DuplicateCredential
+            | Reason::NoRoute
+            | Reason::MethodNotAllowed
+            | Reason::BodyTooLarge
+            | Reason::HeaderTooLarge
+            | Reason::KeysUnavailable
+            | Reason::RefreshUnavailable
+            | Reason::UpstreamUnreachable
+            | Reason::UpstreamTimeout
+            | Reason::Internal => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
