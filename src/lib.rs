@@ -22,4 +22,5 @@
 //! know [`config`]; [`clock`], [`log`] and [`metrics`] are leaves. `tests/house.rs` holds to it.
 
 pub mod policy;
+pub mod token;
 pub mod clock;
