@@ -23,4 +23,5 @@
 
 pub mod policy;
 pub mod token;
+pub mod refresh;
 pub mod clock;

@@ -1,0 +1,147 @@
+//! What all requests and flights share, and the one lock around it.
+//!
+//! Departing, joining and landing happen under the same lock as the record's change, so nobody can
+//! look between the two. No lock is held across an await. Events are told after the lock is
+//! released: an observer may take its time, or ask something of this room.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::backend::AuthBackend;
+use super::edges::Edges;
+use super::events::{Observer, Trigger, tell};
+use super::flight::{Pilot, fly};
+use super::hash::Hasher;
+use super::ledger::{Begin, Ledger, Visitor};
+use super::record::View;
+use super::sessions::SessionId;
+use super::settings::RefreshSettings;
+use super::verify::Verify;
+use crate::policy::claims::IssuerId;
+use crate::policy::secret::Secret;
+use crate::policy::time::Now;
+
+/// Requests that wait at one time, over all sessions.
+pub(super) const WAITERS_MAX: usize = 8_192;
+
+/// One issuer's backend and its settings.
+pub(super) struct Issuer {
+    pub settings: RefreshSettings,
+    pub backend: Arc<dyn AuthBackend>,
+}
+
+/// What all requests and flights share.
+pub(super) struct Shared {
+    pub hasher: Hasher,
+    pub issuers: HashMap<IssuerId, Issuer>,
+    pub verify: Arc<dyn Verify>,
+    pub edges: Edges,
+    pub runtime: Handle,
+    pub observer: Observer,
+    pub board: Mutex<Board>,
+    pub in_flight: watch::Sender<usize>,
+    pub waiters: AtomicUsize,
+}
+
+/// What the lock guards.
+pub(super) struct Board {
+    pub ledger: Ledger,
+    pub flights: HashMap<SessionId, Flight>,
+}
+
+/// A running flight, as those on the ground see it.
+pub(super) struct Flight {
+    /// Dropped at landing, which is what waiters wait for.
+    landed: watch::Sender<()>,
+    pub shared_by: u32,
+}
+
+/// A place among the waiters.
+pub(super) struct Waiting(Arc<Shared>);
+
+/// Where a request that wants its session renewed stands.
+pub(super) enum Boarding {
+    /// A flight is on its way. Its `changed()` fails once it has landed.
+    Flying(watch::Receiver<()>),
+    Grounded(View),
+}
+
+impl Shared {
+    /// One step under the lock; the events it caused are told after.
+    pub fn step<T>(&self, step: impl FnOnce(&mut Board) -> T) -> T {
+        let (done, events) = {
+            let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = step(&mut board);
+            self.in_flight.send_replace(board.ledger.in_flight());
+            (done, board.ledger.take_events())
+        };
+        for event in &events {
+            tell(event, &self.observer);
+        }
+        done
+    }
+
+    /// Starts a flight for this visitor, or joins the one on its way.
+    pub fn board(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        refresh: &Secret,
+        trigger: Trigger,
+        now: Now,
+    ) -> (Boarding, Option<SessionId>) {
+        let (boarding, id, departed) = self.step(|board| {
+            let (begin, id) = board.ledger.begin(visitor, refresh, trigger, now);
+            match begin {
+                Begin::Depart(job, work) => {
+                    let (landed, landing) = watch::channel(());
+                    board.flights.insert(job.id, Flight { landed, shared_by: 0 });
+                    (Boarding::Flying(landing), id, Some((job, work)))
+                }
+                Begin::Join(flying) => match board.flights.get_mut(&flying) {
+                    Some(flight) => {
+                        flight.shared_by += 1;
+                        (Boarding::Flying(flight.landed.subscribe()), id, None)
+                    }
+                    // A record cannot run without a flight; if it did, this is a failed flight.
+                    None => (Boarding::Grounded(View::Running), id, None),
+                },
+                Begin::Grounded(view) => (Boarding::Grounded(view), id, None),
+            }
+        });
+        if let Some((job, work)) = departed {
+            self.runtime.spawn(fly(Pilot::new(self.clone(), job), work));
+        }
+        (boarding, id)
+    }
+
+    /// A receiver for the flight of this session, if one is on its way.
+    pub fn flight(&self, id: SessionId) -> Option<watch::Receiver<()>> {
+        self.step(|board| board.flights.get(&id).map(|flight| flight.landed.subscribe()))
+    }
+
+    /// A place among the waiters, if one is free.
+    pub fn waiting(self: &Arc<Self>) -> Option<Waiting> {
+        // Given back on drop, so that a request that was dropped does not count for ever.
+        let waiting = Waiting(self.clone());
+        let before = self.waiters.fetch_add(1, Ordering::Relaxed);
+        (before < WAITERS_MAX).then_some(waiting)
+    }
+
+    pub fn now(&self) -> Now {
+        (self.edges.now)()
+    }
+
+    pub fn jitter(&self) -> f64 {
+        (self.edges.random)()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}

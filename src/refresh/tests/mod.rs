@@ -1,0 +1,10 @@
+//! Stories over a whole room: the real board, ledger and flights, a strict fake backend, a fake
+//! verifier, and time that moves by hand.
+
+mod fake;
+mod http;
+mod sharing;
+mod trouble;
+mod ends;
+mod bounds;
+mod budget;
