@@ -24,4 +24,9 @@
 pub mod policy;
 pub mod token;
 pub mod refresh;
+pub mod proxy;
+pub mod listen;
+pub mod metrics;
+pub mod log;
+pub mod admin;
 pub mod clock;

@@ -1,0 +1,151 @@
+//! `adopt_tokens`: the auth backend's own cookies become the gateway's.
+//!
+//! So a home-made login page works unchanged: what it sets is verified and set under our names with
+//! our attributes, what it clears is a logout. Its own names never reach the browser.
+
+use http::header::{HeaderValue, SET_COOKIE};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+use super::context::Passage;
+use super::{Gateway, deliver};
+use crate::clock;
+use crate::policy::claims::IssuerId;
+use crate::policy::route::Route;
+use crate::policy::secret::Secret;
+use crate::policy::set_cookie::BackendCookies;
+use crate::policy::set_cookie::backend::BackendSetCookie;
+use crate::policy::time::Now;
+use crate::refresh::NewCookies;
+use crate::token::Verdict;
+
+/// What a response of the auth backend says of its two cookies.
+#[derive(Default)]
+struct Word {
+    access: Option<BackendSetCookie>,
+    refresh: Option<BackendSetCookie>,
+}
+
+/// Takes the backend's cookies off its response. `None`: it said nothing of them; else the
+/// gateway's cookies to set instead.
+///
+/// # Errors
+/// A header that cannot be written: a mistake of ours.
+pub async fn adopted(
+    gateway: &Gateway,
+    route: &Route,
+    response: &mut ResponseHeader,
+    passage: &Passage,
+) -> Result<Option<Vec<HeaderValue>>> {
+    let Some(issuer) = route.adopt_tokens else { return Ok(None) };
+    let Some(names) = gateway.backend_cookies.get(usize::from(issuer.0)) else { return Ok(None) };
+    let now = clock::now();
+    let word = take(response, names, now);
+    match (live(&word.access), live(&word.refresh)) {
+        (None, None) if clears(&word.access) || clears(&word.refresh) => {
+            return Ok(Some(logged_out(gateway, passage, now)));
+        }
+        (None, None) => return Ok(None),
+        (Some(access), _) if !verified(gateway, issuer, &access.value, now).await => {
+            return Ok(Some(Vec::new()));
+        }
+        (_, _) => {}
+    }
+    Ok(Some(logged_in(gateway, issuer, &word, passage, now)))
+}
+
+fn live(cookie: &Option<BackendSetCookie>) -> Option<&BackendSetCookie> {
+    cookie.as_ref().filter(|cookie| !cookie.clears)
+}
+
+fn clears(cookie: &Option<BackendSetCookie>) -> bool {
+    cookie.as_ref().is_some_and(|cookie| cookie.clears)
+}
+
+/// Removes the backend's own lines; of several for one name the last counts, as in a browser.
+fn take(response: &mut ResponseHeader, names: &BackendCookies, now: Now) -> Word {
+    let mut word = Word::default();
+    let mut kept = Vec::new();
+    let mut taken = false;
+    for line in response.headers.get_all(SET_COOKIE) {
+        match BackendSetCookie::parse(line.as_bytes(), now.unix) {
+            Some(cookie) if cookie.name == *names.access => word.access = Some(cookie),
+            Some(cookie) if cookie.name == *names.refresh => word.refresh = Some(cookie),
+            Some(_) | None => {
+                kept.push(line.clone());
+                continue;
+            }
+        }
+        taken = true;
+    }
+    if taken {
+        deliver::replace_set_cookies(response, kept);
+    }
+    word
+}
+
+async fn verified(gateway: &Gateway, issuer: IssuerId, access: &Secret, now: Now) -> bool {
+    let word = match gateway.tokens.verify_new(access.expose(), issuer, now).await {
+        Verdict::Good(_) => return true,
+        Verdict::Expired(_) => "expired",
+        Verdict::Bad(reason) => reason.word(),
+        Verdict::KeysUnavailable { .. } => "keys_unavailable",
+    };
+    tracing::error!(
+        reason = word,
+        "the auth backend's access token cannot be verified; not adopted"
+    );
+    false
+}
+
+/// A login. The session that the browser had before is over, unless the backend set the refresh
+/// token again that it was shown: the browser's, or the session's newest in its place. A half of the
+/// pair that the backend takes away goes: beside a new other half it would be another person's.
+fn logged_in(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    word: &Word,
+    passage: &Passage,
+    now: Now,
+) -> Vec<HeaderValue> {
+    let (access, refresh) = (live(&word.access), live(&word.refresh));
+    if let (Some(own), Some(new)) = (&passage.carries.own_cookies, &word.refresh)
+        && let Some((shown_issuer, shown)) = &own.shown
+        && (new.clears || (*shown != new.value && own.refresh.as_ref() != Some(&new.value)))
+    {
+        gateway.refresher.end(*shown_issuer, shown, now);
+    }
+    let seen = passage.carries.seen;
+    let mut lines = Vec::new();
+    if clears(&word.access) {
+        lines.extend(deliver::expiring_access(gateway, seen));
+    }
+    if clears(&word.refresh) {
+        lines.extend(deliver::expiring_refresh(gateway, seen));
+    }
+    let max_age_s = refresh.or(access).and_then(|cookie| cookie.max_age_s);
+    lines.extend(match access {
+        Some(access) => {
+            let new = NewCookies {
+                issuer,
+                access: access.value.clone(),
+                refresh: refresh.map(|cookie| cookie.value.clone()),
+                max_age_s,
+            };
+            deliver::lines(gateway, &new, seen)
+        }
+        // A refresh token alone: the next request has it renewed, and what comes is verified then.
+        None => refresh
+            .map(|cookie| deliver::refresh_lines(gateway, issuer, &cookie.value, max_age_s, seen))
+            .unwrap_or_default(),
+    });
+    lines
+}
+
+fn logged_out(gateway: &Gateway, passage: &Passage, now: Now) -> Vec<HeaderValue> {
+    let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.shown.as_ref());
+    if let Some((issuer, token)) = shown {
+        gateway.refresher.end(*issuer, token, now);
+    }
+    deliver::expiring(gateway, passage.carries.seen)
+}

@@ -1,0 +1,264 @@
+//! One request's case: what is known of it, what is found out, and the verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::Gateway;
+use super::context::{Carried, Carries, OwnCookies};
+use super::deliver;
+use super::observe::Event;
+use super::shown::Shown;
+use crate::clock;
+use crate::policy::claims::Verified;
+use crate::policy::credentials::Credential;
+use crate::policy::decide::{
+    Action, Alongside, Answer, Asked, Client, Permit, Session, Token, decide,
+};
+use crate::policy::reason::Reason;
+use crate::policy::route::{Auth, Route};
+use crate::policy::secret::Secret;
+use crate::policy::time::Now;
+use crate::refresh::{ForBackend, Presented, SessionHandle};
+use crate::token::Verdict;
+
+/// A WebSocket handshake is not held longer than this: browsers show nothing while they wait.
+const UPGRADE_WAIT_MAX: Duration = Duration::from_secs(3);
+/// [`decide`] asks for a look-up and a renewal at most once each.
+const ROUNDS_MAX: usize = 3;
+
+/// What is known of a request.
+pub struct Case<'a> {
+    gateway: &'a Gateway,
+    route: &'a Route,
+    asked: Asked,
+    shown: Shown<'a>,
+    token: Token,
+    session: Session,
+    handle: Option<SessionHandle>,
+    now: Now,
+    waited: &'a mut Duration,
+}
+
+/// The verdict.
+#[allow(clippy::large_enum_variant, reason = "lives for one match; a box would be an allocation")]
+pub enum Decided {
+    Forward(Permit, Carries),
+    /// The answer, and cookies that a renewal brought on the way to it.
+    Answer(Answer, Vec<HeaderValue>),
+}
+
+impl<'a> Case<'a> {
+    /// Verifies what was shown. `waited` is told how long a refresh takes later.
+    pub async fn open(
+        gateway: &'a Gateway,
+        route: &'a Route,
+        asked: Asked,
+        shown: Shown<'a>,
+        now: Now,
+        waited: &'a mut Duration,
+    ) -> Case<'a> {
+        let (token, cached) = judge(gateway, route, &shown, now).await;
+        if let Token::Broken(reason) = token {
+            tracing::info!(target: "audit", route = %route.name, client = %asked.source_ip, %reason, "token refused");
+        }
+        let mut case = Case {
+            gateway,
+            route,
+            asked,
+            shown,
+            token,
+            session: Session::NotAsked,
+            handle: None,
+            now,
+            waited,
+        };
+        if case.waits().is_none() {
+            case.session = Session::Absent;
+        } else if !cached {
+            case.note_first_sight();
+        }
+        case
+    }
+
+    /// The first sight of a valid token is where a session's newest refresh token may be seen for
+    /// the first time, which confirms it. Later sights cost nothing.
+    fn note_first_sight(&self) {
+        if let Token::Valid(_) = self.token
+            && let Some(presented) = self.presented()
+        {
+            self.gateway.refresher.note_shown(&presented, self.now);
+        }
+    }
+
+    /// Decides, looking up and renewing where the decision asks for it.
+    pub async fn decide(mut self) -> Decided {
+        for _ in 0..ROUNDS_MAX {
+            match decide(self.route, &self.asked, &self.token, &self.session) {
+                Action::LookUp => self.look_up(),
+                Action::Renew => self.renew().await,
+                Action::Forward(permit) => return self.forward(permit),
+                Action::Answer(answer) => return self.answer(answer),
+            }
+        }
+        // Unreachable while `decide` keeps its word; closed if it ever breaks it.
+        self.answer(Answer::unrouted(self.asked.client, Reason::Internal))
+    }
+
+    fn look_up(&mut self) {
+        (self.session, self.handle) = match self.presented() {
+            Some(presented) => self.gateway.refresher.look_up(&presented, self.now),
+            None => (Session::Absent, None),
+        };
+    }
+
+    async fn renew(&mut self) {
+        (self.session, self.handle) = match self.presented() {
+            Some(presented) => {
+                let wait = self.waits().map_or(Duration::ZERO, |waits| waits.wait);
+                let wait = match self.asked.client {
+                    Client::WebSocket => wait.min(UPGRADE_WAIT_MAX),
+                    Client::Navigation
+                    | Client::FormNavigation
+                    | Client::Program
+                    | Client::EventStream => wait,
+                };
+                let since = clock::now().uptime;
+                let renewed = self.gateway.refresher.renew(&presented, wait, self.now).await;
+                *self.waited = clock::now().uptime.saturating_sub(since);
+                renewed
+            }
+            None => (Session::Absent, None),
+        };
+    }
+
+    fn waits(&self) -> Option<super::Waits> {
+        let (issuer, _) = self.shown.refresh.as_ref()?;
+        self.gateway.waits.get(usize::from(issuer.0)).copied().flatten()
+    }
+
+    /// What the session is asked with; `None` where nothing can be refreshed.
+    fn presented(&self) -> Option<Presented> {
+        self.waits()?;
+        let (issuer, refresh_token) = self.shown.refresh.as_ref()?;
+        Some(Presented {
+            issuer: *issuer,
+            refresh_token: Secret::new(refresh_token.as_ref()),
+            access: known(&self.token).filter(|token| token.issuer == *issuer),
+            client: self.asked.source_ip,
+        })
+    }
+
+    fn forward(mut self, permit: Permit) -> Decided {
+        let hold = match permit.alongside() {
+            Alongside::Nothing => None,
+            Alongside::Deliver => Some(Duration::ZERO),
+            Alongside::Refresh => {
+                self.handle = self
+                    .presented()
+                    .and_then(|presented| self.gateway.refresher.start(&presented, self.now));
+                self.waits().map(|waits| waits.hold)
+            }
+        };
+        let session = hold.zip(self.handle.take()).map(|(hold, handle)| Carried {
+            handle,
+            hold,
+            flew: permit.alongside() == Alongside::Refresh,
+        });
+        let carries = Carries {
+            access: self.route.pass_access_token.then(|| self.access_in_force()).flatten(),
+            own_cookies: self.own_cookies(),
+            session,
+            seen: self.shown.seen,
+            moving: self.moving(),
+        };
+        Decided::Forward(permit, carries)
+    }
+
+    fn moving(&self) -> Option<Secret> {
+        let (_, token) = self.shown.refresh.as_ref()?;
+        self.shown.seen.refresh.only_old_names().then(|| Secret::new(token.as_ref()))
+    }
+
+    /// The token by which the request passes: the renewed one if there is one.
+    fn access_in_force(&self) -> Option<Secret> {
+        match (&self.token, &self.session) {
+            (Token::Valid(_) | Token::InWindow(_), _) => self.shown.access().map(Secret::new),
+            (_, Session::Fresh(head) | Session::Renewed(head)) => Some(head.access.clone()),
+            (_, _) => None,
+        }
+    }
+
+    /// On the auth backend's own route: its tokens, newest first. It never sees a spent one.
+    fn own_cookies(&self) -> Option<OwnCookies> {
+        self.route.adopt_tokens?;
+        let access = match &self.shown.credential {
+            Credential::Cookie(token) => Some(Secret::new(token.as_ref())),
+            Credential::None | Credential::Bearer(_) | Credential::Broken { .. } => None,
+        };
+        let Some((issuer, refresh)) = &self.shown.refresh else {
+            return Some(OwnCookies { access, refresh: None, shown: None });
+        };
+        let shown = Secret::new(refresh.as_ref());
+        let (access, refresh) = match self.gateway.refresher.for_backend(*issuer, &shown, self.now)
+        {
+            ForBackend::AsItCame => (access, Some(shown.clone())),
+            ForBackend::Newest(newest) => (Some(newest.access), newest.refresh),
+            ForBackend::Withhold => (access, None),
+        };
+        Some(OwnCookies { access, refresh, shown: Some((*issuer, shown)) })
+    }
+
+    fn answer(&self, answer: Answer) -> Decided {
+        let cookies = self
+            .handle
+            .as_ref()
+            .and_then(|handle| handle.deliverable(self.now))
+            .map(|mut new| {
+                new.refresh = new.refresh.or_else(|| self.moving());
+                deliver::lines(self.gateway, &new, self.shown.seen)
+            })
+            .unwrap_or_default();
+        Decided::Answer(answer, cookies)
+    }
+}
+
+/// Verifies the access token. True if its verification was remembered.
+async fn judge(gateway: &Gateway, route: &Route, shown: &Shown<'_>, now: Now) -> (Token, bool) {
+    let looks = match route.auth {
+        Auth::Public => false,
+        Auth::Required | Auth::Optional => true,
+    };
+    let token = match &shown.credential {
+        _ if !looks => return (Token::Absent, true),
+        Credential::None => return (Token::Absent, true),
+        Credential::Broken { .. } => return (Token::Broken(Reason::MalformedToken), true),
+        Credential::Cookie(token) => token.as_ref(),
+        Credential::Bearer(token) => token,
+    };
+    let remembered = gateway.tokens.cached(token, &route.issuers, now);
+    let cached = remembered.is_some();
+    if let Some(observer) = &gateway.observer {
+        observer(Event::Verified { route: &route.name, cached });
+    }
+    if let Some(verified) = remembered {
+        return (Token::at(verified, now.unix), true);
+    }
+    let token = match gateway.tokens.verify(token, &route.issuers, now).await {
+        Verdict::Good(verified) | Verdict::Expired(verified) => Token::at(verified, now.unix),
+        Verdict::Bad(reason) => Token::Broken(reason),
+        Verdict::KeysUnavailable { retry_after_s } => Token::KeysUnavailable { retry_after_s },
+    };
+    (token, false)
+}
+
+/// Whose token it is, if its signature held.
+fn known(token: &Token) -> Option<Arc<Verified>> {
+    match token {
+        Token::Valid(verified) | Token::InWindow(verified) | Token::Expired(verified) => {
+            Some(Arc::clone(verified))
+        }
+        Token::Absent | Token::Broken(_) | Token::KeysUnavailable { .. } => None,
+    }
+}

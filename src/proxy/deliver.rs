@@ -1,0 +1,181 @@
+//! What a response takes along: a session's newest cookies, and none that an upstream made up.
+
+use std::time::Duration;
+
+use http::header::{HeaderValue, SET_COOKIE};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+use super::context::{Carried, Carries, Context};
+use super::observe::Event;
+use super::respond::{Seal, seal};
+use super::shown::SeenCookies;
+use super::{Edge, Gateway, adopt};
+use crate::clock;
+use crate::policy::claims::IssuerId;
+use crate::policy::credentials::{Seen, refresh_value};
+use crate::policy::route::{Auth, CacheMode, Route};
+use crate::policy::secret::Secret;
+use crate::policy::set_cookie::{CookieFault, is_gateway_cookie};
+use crate::refresh::NewCookies;
+
+/// Puts the gateway's cookies onto an upstream's response and seals it.
+///
+/// # Errors
+/// A header that cannot be written: a mistake of ours.
+pub async fn onto(edge: &Edge, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    let gateway = &*edge.gateway;
+    let (Some(route), Some(passage)) = (&ctx.route, &ctx.passage) else { return Ok(()) };
+    let set_cookies = match adopt::adopted(gateway, route, response, passage).await? {
+        // A login's or logout's response carries the backend's word and nothing of the old session.
+        Some(adopted) => adopted,
+        None => newest(gateway, &passage.carries).await,
+    };
+    keep_ours_ours(gateway, response);
+    let sealing = Seal {
+        request_id: &ctx.request_id,
+        set_cookies: &set_cookies,
+        private: depends_on_who_asks(route),
+    };
+    seal(response, &sealing)
+}
+
+/// The cookies for an answer of ours to a request that was meant to pass: they ride on a 502 as well
+/// as on the page itself.
+pub async fn onto_answer(edge: &Edge, ctx: &Context) -> Vec<HeaderValue> {
+    match &ctx.passage {
+        Some(passage) => newest(&edge.gateway, &passage.carries).await,
+        None => Vec::new(),
+    }
+}
+
+fn depends_on_who_asks(route: &Route) -> bool {
+    let judged = match route.auth {
+        Auth::Required | Auth::Optional => true,
+        // The auth backend sees who asks by its own cookies.
+        Auth::Public => route.adopt_tokens.is_some(),
+    };
+    match route.cache {
+        CacheMode::Private => judged,
+        CacheMode::Untouched => false,
+    }
+}
+
+/// The session's newest cookies, if its flight has brought them by now or does within `hold`.
+async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
+    let Some(carried) = &carries.session else { return Vec::new() };
+    if carried.flew {
+        let overlap = if !carried.handle.in_flight() {
+            "in_time"
+        } else if held(gateway, carried).await {
+            "held"
+        } else {
+            "late"
+        };
+        gateway.metrics.refresh.overlap.with_label_values(&[overlap]).inc();
+    }
+    let Some(new) = carried.handle.deliverable(clock::now()) else { return Vec::new() };
+    if let Some(observer) = &gateway.observer {
+        observer(Event::Delivered);
+    }
+    lines(gateway, &carries.with_moved(new), carries.seen)
+}
+
+/// Holds the head back for the cookies. True if the flight ended in time.
+async fn held(gateway: &Gateway, carried: &Carried) -> bool {
+    if carried.hold == Duration::ZERO {
+        return false;
+    }
+    let since = clock::now().uptime;
+    carried.handle.settled(carried.hold).await;
+    let took = clock::now().uptime.saturating_sub(since);
+    gateway.metrics.refresh.held_header_seconds.observe(took.as_secs_f64());
+    !carried.handle.in_flight()
+}
+
+/// The Set-Cookie lines of a new pair. None at all if one cannot be written: half a session in the
+/// browser would be worse than the old one, which the session record still answers.
+pub fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
+    let cookies = &gateway.cookies;
+    let access = cookies.set(&cookies.access, new.access.expose(), new.max_age_s, seen.access);
+    let mut lines = written(access);
+    if let Some(refresh) = &new.refresh
+        && !lines.is_empty()
+    {
+        let refresh = refresh_lines(gateway, new.issuer, refresh, new.max_age_s, seen);
+        if refresh.is_empty() {
+            return refresh;
+        }
+        lines.extend(refresh);
+    }
+    lines
+}
+
+/// The Set-Cookie lines of a refresh token. With several issuers the cookie itself names the one
+/// that may be asked.
+pub fn refresh_lines(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    refresh: &Secret,
+    max_age_s: Option<u64>,
+    seen: SeenCookies,
+) -> Vec<HeaderValue> {
+    let several = gateway.issuer_names.len() > 1;
+    let name = gateway.issuer_names.get(usize::from(issuer.0)).filter(|_| several);
+    let value = refresh_value::write(refresh.expose(), name.map(AsRef::as_ref));
+    let cookies = &gateway.cookies;
+    written(cookies.set(&cookies.refresh, &value, max_age_s, seen.refresh))
+}
+
+fn written(lines: std::result::Result<Vec<HeaderValue>, CookieFault>) -> Vec<HeaderValue> {
+    lines.unwrap_or_else(|fault| {
+        tracing::error!(%fault, "a token cannot be set as a cookie");
+        Vec::new()
+    })
+}
+
+/// The Set-Cookie lines that take the gateway's cookies away, under the names they came under.
+pub fn expiring(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    let mut lines = expiring_access(gateway, seen);
+    lines.extend(expiring_refresh(gateway, seen));
+    lines
+}
+
+pub fn expiring_access(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    written(gateway.cookies.expire(&gateway.cookies.access, seen.access))
+}
+
+pub fn expiring_refresh(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    written(gateway.cookies.expire(&gateway.cookies.refresh, seen.refresh))
+}
+
+/// Every spelling there is, where the request's own could not be read.
+pub fn expiring_all(gateway: &Gateway) -> Vec<HeaderValue> {
+    expiring(gateway, SeenCookies { access: Seen::ALL, refresh: Seen::ALL })
+}
+
+/// An upstream cannot set a gateway cookie: it would choose who its next visitor is.
+fn keep_ours_ours(gateway: &Gateway, response: &mut ResponseHeader) {
+    let is_ours = |line: &HeaderValue| is_gateway_cookie(line.as_bytes(), &gateway.cookies);
+    if !response.headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = response
+        .headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter(|line| !is_ours(line))
+        .cloned()
+        .collect();
+    tracing::warn!("an upstream tried to set a gateway cookie; removed");
+    replace_set_cookies(response, kept);
+}
+
+/// Puts `kept` in place of all Set-Cookie lines.
+pub fn replace_set_cookies(response: &mut ResponseHeader, kept: Vec<HeaderValue>) {
+    response.remove_header(&SET_COOKIE);
+    for line in kept {
+        // A line that was a header's value is one still.
+        let _ = response.append_header(SET_COOKIE, line);
+    }
+}
