@@ -25,6 +25,7 @@ pub mod policy;
 pub mod token;
 pub mod refresh;
 pub mod proxy;
+pub mod config;
 pub mod listen;
 pub mod metrics;
 pub mod log;

@@ -1,0 +1,105 @@
+//! The gateway's own cookies.
+
+use super::{Context, url};
+use crate::config::raw::cookies::{self as raw, Cookie};
+use crate::config::reports::{KeyPath, Problem};
+use crate::config::{ListenAddress, ListenerSettings};
+use crate::policy::set_cookie::{CookieNames, CookieSettings, PARTS_MAX, SameSite};
+
+const NAME_BYTES_MAX: usize = 64;
+/// Old names read for one cookie.
+const ACCEPT_MAX: usize = 8;
+
+pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSettings {
+    let raw = &cx.raw.cookies;
+    let at = KeyPath::root().key("cookies");
+    let far = listeners.iter().find(|listener| !is_loopback(&listener.address));
+    if let (false, Some(far)) = (raw.secure, far) {
+        let what = format!("the listener `{}` can be reached from other machines", far.name);
+        cx.error(&at.key("secure"), what, "`false` only if every listener is on loopback");
+    }
+    if raw.same_site == raw::SameSite::None && !raw.secure {
+        cx.error(&at.key("same_site"), "browsers refuse `none` without `secure`", "lax or strict");
+    }
+    let access = names(cx, &at.key("access"), &raw.access);
+    let refresh = names(cx, &at.key("refresh"), &raw.refresh);
+    distinct(cx, &at, &access, &refresh);
+    CookieSettings {
+        access,
+        refresh,
+        same_site: match raw.same_site {
+            raw::SameSite::Lax => SameSite::Lax,
+            raw::SameSite::Strict => SameSite::Strict,
+            raw::SameSite::None => SameSite::None,
+        },
+        secure: raw.secure,
+    }
+}
+
+/// A cookie's name is a token (RFC 6265 §4.1.1).
+pub fn well_formed(name: &str) -> Result<(), Problem> {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(token) {
+        return Err(Problem::error("not the name of a cookie")
+            .expected("expected 1 to 64 letters, digits, `-`, `_` or `.`"));
+    }
+    Ok(())
+}
+
+fn is_loopback(address: &ListenAddress) -> bool {
+    match address {
+        ListenAddress::Tcp(address) => url::is_loopback(&address.ip().to_string()),
+        ListenAddress::Unix(_) => true,
+    }
+}
+
+fn names(cx: &mut Context<'_>, at: &KeyPath, raw: &Cookie) -> CookieNames {
+    let secure = cx.raw.cookies.secure;
+    let name = raw.name.clone().unwrap_or_default();
+    let usable = well_formed(&name).and_then(|()| prefix_allowed(&name, secure));
+    cx.ok(&at.key("name"), usable);
+    cx.at_most(&at.key("accept"), raw.accept.0.len(), ACCEPT_MAX);
+    for (index, old) in raw.accept.0.iter().enumerate() {
+        cx.ok(&at.key("accept").item(index), well_formed(old));
+    }
+    CookieNames {
+        name: name.into(),
+        accept: raw.accept.0.iter().map(|old| old.as_str().into()).collect(),
+    }
+}
+
+/// Browsers keep `__Host-` and `__Secure-` cookies only with Secure (RFC 6265bis §4.1.3), and newer
+/// ones compare the prefix without case.
+fn prefix_allowed(name: &str, secure: bool) -> Result<(), Problem> {
+    let lower = name.to_ascii_lowercase();
+    if !secure && (lower.starts_with("__host-") || lower.starts_with("__secure-")) {
+        return Err(Problem::error("browsers drop such a cookie without Secure")
+            .expected("expected a name without this prefix, or `secure: true`"));
+    }
+    Ok(())
+}
+
+/// No name may be read as two things, parts of long values included.
+fn distinct(cx: &mut Context<'_>, at: &KeyPath, access: &CookieNames, refresh: &CookieNames) {
+    let mut all: Vec<(KeyPath, &str)> = Vec::new();
+    for (key, names) in [("access", access), ("refresh", refresh)] {
+        let at = at.key(key);
+        all.push((at.key("name"), &names.name));
+        let accept = names.accept.iter().enumerate();
+        all.extend(accept.map(|(index, old)| (at.key("accept").item(index), old.as_ref())));
+    }
+    for (index, (at, name)) in all.iter().enumerate() {
+        let before = all.iter().take(index).find(|(_, other)| overlap(name, other));
+        if let Some((_, other)) = before {
+            cx.error(at, format!("cannot be told from the cookie `{other}`"), "another name");
+        }
+    }
+}
+
+fn overlap(one: &str, other: &str) -> bool {
+    let part_of = |name: &str, whole: &str| {
+        let part = name.strip_prefix(whole).and_then(|rest| rest.strip_prefix('.'));
+        part.is_some_and(|part| part.parse::<usize>().is_ok_and(|part| part < PARTS_MAX))
+    };
+    one == other || part_of(one, other) || part_of(other, one)
+}

@@ -1,0 +1,108 @@
+//! `gateway.yaml`: read, checked, explained.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | text -> tree, bounded; duplicate keys | `tree` |
+//! | included files, variables, short forms | `load`, `interpolate`, `sugar` |
+//! | tree -> structs as written, keys to come refused | `de`, `raw`, `later` |
+//! | defaults that depend on other keys | `fill` |
+//! | structs -> [`Config`], every rule | `lower` |
+//! | what was wrong, as text | `reports`, `place`, `diagnostics` |
+//! | the other way round | `long_form`, `schema` |
+//!
+//! A [`Config`] exists only if not one error was found. Nothing here starts, connects or listens.
+
+mod tree;
+mod place;
+mod reports;
+mod diagnostics;
+mod load;
+mod interpolate;
+mod sugar;
+mod de;
+mod later;
+mod raw;
+mod fill;
+mod secrets;
+mod lower;
+mod long_form;
+mod schema;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use self::diagnostics::Diagnostics;
+pub use self::load::{Loaded, PublicRoute, from_str, load};
+pub use self::schema::schema;
+
+use crate::policy::path::PathRules;
+use crate::policy::route::Route;
+use crate::policy::set_cookie::{BackendCookies, CookieSettings};
+use crate::proxy::upstreams::UpstreamSettings;
+use crate::refresh::RefreshSettings;
+use crate::token::IssuerSettings;
+
+/// A whole checked configuration: nothing in it is left to resolve.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listeners: Vec<ListenerSettings>,
+    pub admin: SocketAddr,
+    pub log: LogSettings,
+    pub threads: usize,
+    pub limits: Limits,
+    pub shutdown_drain: Duration,
+    pub paths: PathRules,
+    pub upstreams: Vec<UpstreamSettings>,
+    /// Indexed by `IssuerId`.
+    pub issuers: Vec<IssuerSettings>,
+    /// At most one an issuer.
+    pub refresh: Vec<RefreshSettings>,
+    /// Indexed by `IssuerId`.
+    pub backend_cookies: Vec<BackendCookies>,
+    pub cookies: CookieSettings,
+    /// Every identity header of the gateway and of any route: no client may send one.
+    pub managed_headers: Vec<http::HeaderName>,
+    pub routes: Vec<Arc<Route>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    pub name: Arc<str>,
+    pub address: ListenAddress,
+    /// Who may set `X-Forwarded-*`; nobody by default.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// `None`: text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+    pub level: tracing::Level,
+    pub access: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub header_bytes_max: usize,
+    pub headers_max: usize,
+    pub token_bytes_max: usize,
+    pub body_bytes_max: u64,
+    pub verified_tokens_max: u64,
+    pub sessions_max: usize,
+}

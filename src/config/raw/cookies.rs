@@ -1,0 +1,52 @@
+//! Keys about the gateway's own cookies.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::List;
+
+/// The cookies in which the gateway keeps a browser's tokens.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cookies {
+    /// Holds the access token. Default name: `__Host-access`, with `secure: false`
+    /// `evergate_access`.
+    pub access: Cookie,
+    /// Holds the refresh token. Default name: `__Host-refresh`, with `secure: false`
+    /// `evergate_refresh`.
+    pub refresh: Cookie,
+    /// The `SameSite` attribute.
+    pub same_site: SameSite,
+    /// The `Secure` attribute; `false` only if every listener is on loopback.
+    pub secure: bool,
+}
+
+/// One cookie's names.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cookie {
+    /// The name under which it is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Old names, read when the cookie itself is absent. Default: none.
+    pub accept: List<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    Lax,
+    Strict,
+    None,
+}
+
+impl Default for Cookies {
+    fn default() -> Cookies {
+        Cookies {
+            access: Cookie::default(),
+            refresh: Cookie::default(),
+            same_site: SameSite::Lax,
+            secure: true,
+        }
+    }
+}
