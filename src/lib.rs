@@ -30,4 +30,6 @@ pub mod listen;
 pub mod metrics;
 pub mod log;
 pub mod admin;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod clock;
