@@ -30,6 +30,8 @@ pub mod listen;
 pub mod metrics;
 pub mod log;
 pub mod admin;
+pub mod server;
+pub mod cli;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod clock;

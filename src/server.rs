@@ -1,0 +1,253 @@
+//! The composition root: config -> state -> listeners, admin, background work -> running.
+//!
+//! Nothing else builds long-lived state. Everything runs on the caller's Tokio runtime, so that
+//! whole gateways run side by side in one test process, and so that a drain is ours: it ends as soon
+//! as the last request and the last flight have ended.
+
+mod telemetry;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::Admin;
+use crate::clock;
+use crate::config::{Config, ListenAddress};
+use crate::listen::{Address, BindError, Bound, Connections};
+use crate::metrics::Metrics;
+use crate::policy::identity::managed::Managed;
+use crate::policy::route::table::RouteTable;
+use crate::proxy::facts::HeadLimits;
+use crate::proxy::observe::Observer;
+use crate::proxy::request_id::RequestIds;
+use crate::proxy::upstreams::{Upstream, UpstreamError};
+use crate::proxy::{Edge, Gateway, Waits};
+use crate::refresh::{
+    AuthBackend, BackendError, Edges, HttpBackend, Parts, RefreshLimits, Refresher,
+};
+use crate::token::{TokenLimits, TokenSetupError, Tokens};
+
+/// Why the gateway cannot start. The file was fine; the machine said no.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Tokens(#[from] TokenSetupError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("routes {first} and {second} take the same requests")]
+    Tie { first: usize, second: usize },
+    #[error("the system gives no random bytes")]
+    NoRandom,
+}
+
+/// A running gateway. Dropping it leaves it running; [`Running::shutdown`] ends it.
+pub struct Running {
+    addresses: Vec<(Arc<str>, Address)>,
+    admin: SocketAddr,
+    stop: watch::Sender<bool>,
+    _admin_stop: watch::Sender<bool>,
+    draining: Arc<AtomicBool>,
+    connections: Connections,
+    refresher: Arc<Refresher>,
+    background: Vec<JoinHandle<()>>,
+}
+
+/// Starts every listener of `config` on the current Tokio runtime.
+///
+/// `observer` hears what happens at the edge; the demo watches through it.
+///
+/// # Errors
+/// An address is taken, or a file or key cannot be used.
+pub async fn start(config: Config, observer: Option<Observer>) -> Result<Running, StartError> {
+    // Pingora would install another provider of its own; the first one stays.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = Arc::new(Metrics::new()?);
+    let tokens = Tokens::new(
+        config.issuers.clone(),
+        TokenLimits {
+            token_bytes_max: config.limits.token_bytes_max,
+            verified_tokens_max: config.limits.verified_tokens_max,
+        },
+    )?;
+    let refresher = Arc::new(refresher(&config, &tokens, &metrics, observer.clone())?);
+    let upstreams = upstreams(&config)?;
+
+    // Sockets first: a taken port must be known before anything runs.
+    let mut bound = Vec::new();
+    for listener in &config.listeners {
+        let address = match &listener.address {
+            ListenAddress::Tcp(address) => Address::Tcp(*address),
+            ListenAddress::Unix(path) => Address::Unix(path.clone()),
+        };
+        bound.push((listener, address.bind()?));
+    }
+    let admin = Address::Tcp(config.admin).bind()?;
+
+    let gateway = Arc::new(gateway(&config, &tokens, &refresher, &metrics, &upstreams, observer)?);
+    let mut background: Vec<_> =
+        upstreams.iter().map(|upstream| upstream.resolve_in_background()).collect();
+    background.push(tokio::spawn({
+        let tokens = Arc::clone(&tokens);
+        async move { tokens.keep_fresh().await }
+    }));
+
+    let (stop, stopped) = watch::channel(false);
+    let connections = Connections::default();
+    let draining = Arc::new(AtomicBool::new(false));
+    let conf = Arc::new(ServerConf { threads: config.threads, ..ServerConf::default() });
+    let mut addresses = Vec::new();
+    for (listener, socket) in bound {
+        addresses.push((Arc::clone(&listener.name), socket.address.clone()));
+        let edge = Edge {
+            gateway: Arc::clone(&gateway),
+            trusted_proxies: listener.trusted_proxies.clone(),
+        };
+        let app = Arc::new(http_proxy(&conf, edge));
+        background.push(socket.serve(app, connections.clone(), stopped.clone()));
+    }
+    let admin_address = tcp(&admin);
+    let admin_app = Arc::new(Admin {
+        metrics: Arc::clone(&metrics),
+        observe: telemetry::observe(&metrics, &tokens, &refresher, &connections),
+        unready: telemetry::unready(&tokens, &draining),
+    });
+    // The admin listener answers until the very end of a drain, so it has a switch of its own. It is
+    // kept, because a dropped sender counts as thrown.
+    let (admin_stop, admin_stopped) = watch::channel(false);
+    background.push(admin.serve(admin_app, Connections::default(), admin_stopped));
+    Ok(Running {
+        addresses,
+        admin: admin_address,
+        stop,
+        _admin_stop: admin_stop,
+        draining,
+        connections,
+        refresher,
+        background,
+    })
+}
+
+impl Running {
+    /// Every listener's name and where it really listens.
+    pub fn addresses(&self) -> &[(Arc<str>, Address)] {
+        &self.addresses
+    }
+
+    /// Where the admin listener really listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Stops accepting, lets requests and flights end, at most `drain`. True if all did.
+    pub async fn shutdown(self, drain: Duration) -> bool {
+        let started = clock::now().uptime;
+        self.draining.store(true, Ordering::Release);
+        let _ = self.stop.send(true);
+        let connections_closed = self.connections.closed(drain).await;
+        // A flight that was cut off has still spent its refresh token: they are waited for even
+        // where requests were not.
+        let left = drain.saturating_sub(clock::now().uptime.saturating_sub(started));
+        let flights_landed = self.refresher.drain(left).await;
+        self.background.iter().for_each(JoinHandle::abort);
+        connections_closed && flights_landed
+    }
+}
+
+fn refresher(
+    config: &Config,
+    tokens: &Arc<Tokens>,
+    metrics: &Arc<Metrics>,
+    observer: Option<Observer>,
+) -> Result<Refresher, StartError> {
+    let mut issuers = Vec::new();
+    for settings in &config.refresh {
+        let backend: Arc<dyn AuthBackend> = Arc::new(HttpBackend::new(settings)?);
+        issuers.push((settings.clone(), backend));
+    }
+    Ok(Refresher::new(Parts {
+        issuers,
+        limits: RefreshLimits { sessions_max: config.limits.sessions_max },
+        hash_key: random_bytes()?,
+        verify: Arc::clone(tokens) as _,
+        edges: Edges::real(),
+        runtime: Handle::current(),
+        observer: telemetry::refresh_observer(metrics, observer),
+    }))
+}
+
+fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
+    let mut upstreams = Vec::new();
+    for (index, settings) in (0..).zip(&config.upstreams) {
+        upstreams.push(Arc::new(Upstream::new(index, settings)?));
+    }
+    Ok(upstreams)
+}
+
+fn gateway(
+    config: &Config,
+    tokens: &Arc<Tokens>,
+    refresher: &Arc<Refresher>,
+    metrics: &Arc<Metrics>,
+    upstreams: &[Arc<Upstream>],
+    observer: Option<Observer>,
+) -> Result<Gateway, StartError> {
+    let routes = RouteTable::new(config.routes.clone()).map_err(|ties| {
+        let (first, second) = ties.first().map_or((0, 0), |tie| (tie.first, tie.second));
+        StartError::Tie { first, second }
+    })?;
+    let mut waits = vec![None; config.issuers.len()];
+    for refresh in &config.refresh {
+        if let Some(slot) = waits.get_mut(usize::from(refresh.issuer.0)) {
+            *slot = Some(Waits { wait: refresh.wait, hold: refresh.hold });
+        }
+    }
+    Ok(Gateway {
+        paths: config.paths,
+        head_limits: HeadLimits {
+            header_bytes_max: config.limits.header_bytes_max,
+            headers_max: config.limits.headers_max,
+        },
+        tokens: Arc::clone(tokens),
+        refresher: Arc::clone(refresher),
+        waits,
+        issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),
+        backend_cookies: config.backend_cookies.clone(),
+        cookies: config.cookies.clone(),
+        upstreams: upstreams.to_vec(),
+        managed: Managed::new(&config.managed_headers),
+        route_metrics: config.routes.iter().map(|route| metrics.route(&route.name)).collect(),
+        unrouted: metrics.route(&Arc::from("-")),
+        metrics: Arc::clone(metrics),
+        request_ids: RequestIds::new(u64::from_be_bytes(random_bytes()?)),
+        access_log: config.log.access,
+        observer,
+        routes,
+    })
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| StartError::NoRandom)?;
+    Ok(bytes)
+}
+
+fn tcp(bound: &Bound) -> SocketAddr {
+    match &bound.address {
+        Address::Tcp(address) => *address,
+        Address::Unix(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
