@@ -1,0 +1,36 @@
+//! The one test binary: stories over a whole fake world, one file a behaviour, and the two files
+//! beside this folder that check the core's table and the house rules.
+
+mod support;
+
+// The order in which a reader meets them: logging in, passing, renewing, failing, and the rest.
+mod login;
+mod pass;
+mod issuers;
+mod expired;
+mod window;
+mod failures;
+mod rotation;
+mod answers;
+mod identity;
+mod cookies;
+mod paths;
+mod streams;
+mod connections;
+mod keys;
+mod config;
+mod admin;
+mod process;
+mod cli;
+mod attacks;
+
+// Real programs.
+mod oidc;
+mod radicale;
+mod demo;
+mod browser;
+
+#[path = "../decisions.rs"]
+mod decisions;
+#[path = "../house.rs"]
+mod house;

@@ -1,0 +1,134 @@
+//! A real OpenID provider (`oidc-provider` from npm): discovery, JWKS, and refresh tokens that
+//! rotate and whose reuse revokes the grant.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::support::backend::Pair;
+use super::support::keys::base64;
+use super::support::parts::{Program, installed, repository};
+use super::support::*;
+
+const CLIENT: &str = "evergate";
+const SECRET: &str = "a secret: with a colon & a space";
+const CALLBACK: &str = "https://app.test/callback";
+
+struct Provider {
+    issuer: String,
+    _program: Program,
+}
+
+impl Provider {
+    async fn start(access_token_ttl_s: u32) -> Provider {
+        let mut command = Command::new(installed("tests/parts/oidc/node_modules/.bin/node"));
+        command.arg("server.mjs").current_dir(repository("tests/parts/oidc"));
+        command.env("ACCESS_TOKEN_TTL_S", access_token_ttl_s.to_string());
+        let mut program = Program::start(&mut command);
+        Provider { issuer: program.says("ready ").await, _program: program }
+    }
+
+    /// Logs alice in by the authorisation code flow with PKCE (RFC 6749 §4.1, RFC 7636), as an app
+    /// with a login of its own would.
+    async fn log_in(&self) -> Pair {
+        let verifier = base64(&[7; 32]);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+        let challenge = base64(digest.as_ref());
+        let mut target = format!(
+            "/auth?client_id={CLIENT}&response_type=code&redirect_uri={CALLBACK}\
+             &scope=openid%20app&code_challenge={challenge}&code_challenge_method=S256"
+        );
+        let address = self.issuer.trim_start_matches("http://").parse().expect("an address");
+        let mut browser = Browser::new(address);
+        let code = loop {
+            let ask = get(&target).host(&address.to_string()).navigation();
+            let reply = browser.send(ask).await;
+            let location = reply.head.get("location").expect("a redirect").to_string();
+            if let Some((_, query)) = location.split_once("/callback?code=") {
+                break query.split('&').next().expect("a code").to_string();
+            }
+            target = location.trim_start_matches(&self.issuer).to_string();
+        };
+        self.exchange(&code, &verifier).await
+    }
+
+    async fn exchange(&self, code: &str, verifier: &str) -> Pair {
+        let body = format!(
+            "grant_type=authorization_code&code={code}&redirect_uri={CALLBACK}&code_verifier={verifier}"
+        );
+        let address = self.issuer.trim_start_matches("http://").parse().expect("an address");
+        // RFC 6749 §2.3.1: both halves are form-encoded before they are joined.
+        let credentials = "evergate:a+secret%3A+with+a+colon+%26+a+space";
+        use base64::Engine;
+        let basic = base64::engine::general_purpose::STANDARD.encode(credentials);
+        let reply = post("/token", &body)
+            .host(self.issuer.trim_start_matches("http://"))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Authorization", &format!("Basic {basic}"))
+            .send(address)
+            .await;
+        let tokens = reply.json();
+        let token = |name: &str| tokens[name].as_str().unwrap_or_else(|| panic!("{tokens}")).into();
+        Pair { access: token("access_token"), refresh: token("refresh_token") }
+    }
+
+    fn yaml(&self) -> String {
+        STANDARD
+            .replace("http://BACKEND/token", &format!("{}/token", self.issuer))
+            .replace("url: \"http://BACKEND\"", &format!("url: \"{}\"", self.issuer))
+            .replace("client_secret: s3cret", &format!("client_secret: \"{SECRET}\""))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_real_provider_passes_by_discovery_and_jwks() {
+    let provider = Provider::start(300).await;
+    let world = World::with(&provider.yaml()).await;
+    let pair = provider.log_in().await;
+
+    let reply = get("/page").access(&pair.access).send(world.gateway.address).await;
+
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let head = world.upstream.record.last().head;
+    assert_eq!(head.all("x-forwarded-user"), ["alice"]);
+    assert_eq!(head.all("x-forwarded-email"), ["alice@example.org"]);
+    assert_eq!(head.all("x-forwarded-groups"), ["staff"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_stays_logged_in_over_many_rotations() {
+    let provider = Provider::start(2).await;
+    let world = World::with(&provider.yaml()).await;
+    let Pair { access, refresh } = provider.log_in().await;
+    let mut browser = Browser::new(world.gateway.address);
+    browser.jar =
+        [("__Host-access".into(), access), ("__Host-refresh".into(), refresh.clone())].into();
+
+    // Real tokens age in real time: twelve requests over six seconds live through three tokens.
+    let mut refresh_tokens = std::collections::BTreeSet::from([refresh]);
+    for _ in 0..12 {
+        let reply = browser.navigate("/page").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        refresh_tokens.insert(browser.jar["__Host-refresh"].clone());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    assert!(refresh_tokens.len() >= 3, "rotated {} times", refresh_tokens.len() - 1);
+    assert_eq!(world.upstream.record.last().head.all("x-forwarded-user"), ["alice"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_requests_with_a_spent_token_do_not_revoke_the_grant() {
+    let provider = Provider::start(300).await;
+    let world = World::with(&provider.yaml()).await;
+    let old = format!("__Host-refresh={}", provider.log_in().await.refresh);
+    let address = world.gateway.address;
+
+    let replies = futures_util::future::join_all(
+        (0..10).map(|_| get("/page").header("Cookie", &old).send(address)),
+    )
+    .await;
+    let late = get("/page").header("Cookie", &old).send(address).await;
+
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!((statuses, late.status), (vec![200; 10], 200));
+}
