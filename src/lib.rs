@@ -19,7 +19,7 @@
 //! # Rooms
 //!
 //! Imports run one way: cli → server → proxy → token, refresh → policy. Only [`cli`] and [`server`]
-//! know [`config`]; [`clock`], [`log`] and [`metrics`] are leaves. `tests/house.rs` holds to it.
+//! know [`config`]; [`clock`], [`log`] and [`metrics`] are leaves, and so is the shared [`store`]. `tests/house.rs` holds to it.
 
 pub mod policy;
 pub mod token;
@@ -29,6 +29,7 @@ pub mod config;
 pub mod listen;
 pub mod metrics;
 pub mod log;
+pub mod store;
 pub mod admin;
 pub mod server;
 pub mod cli;
