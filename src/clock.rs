@@ -1,9 +1,12 @@
 //! The only place that reads the clock.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::policy::time::{Now, UnixSeconds};
+
+/// Where a running gateway gets its time from: [`now`], or a test's.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 

@@ -56,6 +56,7 @@ pub struct RefreshMetrics {
     pub sessions_ended: IntCounterVec,
     pub breaker_open: IntGaugeVec,
     pub budget: IntCounterVec,
+    pub store_degraded: IntGauge,
 }
 
 /// One route's metrics, their labels resolved once.
@@ -222,6 +223,11 @@ impl RefreshMetrics {
                 "refresh_budget_total",
                 "Refreshes that the budget did not let depart at once.",
                 &["issuer", "result"],
+            )?,
+            store_degraded: gauge(
+                r,
+                "store_degraded",
+                "1 while the shared store does not answer and is left alone.",
             )?,
         })
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::config::{Config, ListenAddress};
 use crate::listen::{Address, BindError, Bound, Connections};
 use crate::metrics::Metrics;
@@ -31,8 +31,10 @@ use crate::proxy::request_id::RequestIds;
 use crate::proxy::upstreams::{Upstream, UpstreamError};
 use crate::proxy::{Edge, Gateway, Waits};
 use crate::refresh::{
-    AuthBackend, BackendError, Edges, HttpBackend, Parts, RefreshLimits, Refresher,
+    AuthBackend, BackendError, Edges, HttpBackend, Parts, RedisStore, RefreshLimits, Refresher,
+    SessionStore,
 };
+use crate::store::WeakKey;
 use crate::token::{TokenLimits, TokenSetupError, Tokens};
 
 /// Why the gateway cannot start. The file was fine; the machine said no.
@@ -50,6 +52,8 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     #[error("routes {first} and {second} take the same requests")]
     Tie { first: usize, second: usize },
+    #[error(transparent)]
+    Store(#[from] WeakKey),
     #[error("the system gives no random bytes")]
     NoRandom,
 }
@@ -73,6 +77,18 @@ pub struct Running {
 /// # Errors
 /// An address is taken, or a file or key cannot be used.
 pub async fn start(config: Config, observer: Option<Observer>) -> Result<Running, StartError> {
+    start_with(config, observer, Edges::real()).await
+}
+
+/// [`start`] at another time than now: requests and sessions are judged by the clock of `edges`.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(
+    config: Config,
+    observer: Option<Observer>,
+    edges: Edges,
+) -> Result<Running, StartError> {
     // Pingora would install another provider of its own; the first one stays.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Arc::new(Metrics::new()?);
@@ -83,7 +99,13 @@ pub async fn start(config: Config, observer: Option<Observer>) -> Result<Running
             verified_tokens_max: config.limits.verified_tokens_max,
         },
     )?;
-    let refresher = Arc::new(refresher(&config, &tokens, &metrics, observer.clone())?);
+    let store = match &config.store {
+        Some(shared) => Some(Arc::new(RedisStore::open(&shared.settings).await?)),
+        None => None,
+    };
+    let refresher =
+        refresher(&config, &tokens, &metrics, store.as_ref(), &edges, observer.clone())?;
+    let refresher = Arc::new(refresher);
     let upstreams = upstreams(&config)?;
 
     // Sockets first: a taken port must be known before anything runs.
@@ -97,7 +119,8 @@ pub async fn start(config: Config, observer: Option<Observer>) -> Result<Running
     }
     let admin = Address::Tcp(config.admin).bind()?;
 
-    let gateway = Arc::new(gateway(&config, &tokens, &refresher, &metrics, &upstreams, observer)?);
+    let gateway = gateway(&config, &tokens, &refresher, &metrics, edges.now, &upstreams, observer)?;
+    let gateway = Arc::new(gateway);
     let mut background: Vec<_> =
         upstreams.iter().map(|upstream| upstream.resolve_in_background()).collect();
     background.push(tokio::spawn({
@@ -122,7 +145,7 @@ pub async fn start(config: Config, observer: Option<Observer>) -> Result<Running
     let admin_address = tcp(&admin);
     let admin_app = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
-        observe: telemetry::observe(&metrics, &tokens, &refresher, &connections),
+        observe: telemetry::observe(&metrics, &tokens, &refresher, &connections, store),
         unready: telemetry::unready(&tokens, &draining),
     });
     // The admin listener answers until the very end of a drain, so it has a switch of its own. It is
@@ -171,6 +194,8 @@ fn refresher(
     config: &Config,
     tokens: &Arc<Tokens>,
     metrics: &Arc<Metrics>,
+    store: Option<&Arc<RedisStore>>,
+    edges: &Edges,
     observer: Option<Observer>,
 ) -> Result<Refresher, StartError> {
     let mut issuers = Vec::new();
@@ -178,12 +203,20 @@ fn refresher(
         let backend: Arc<dyn AuthBackend> = Arc::new(HttpBackend::new(settings)?);
         issuers.push((settings.clone(), backend));
     }
+    // Gateways that share a store must know a refresh token by the same hash.
+    let hash_key = match store {
+        Some(store) => store.hash_key(),
+        None => random_bytes()?,
+    };
+    let on_failure = config.store.as_ref().map(|shared| shared.on_failure);
+    let store = store.map(|store| Arc::clone(store) as Arc<dyn SessionStore>);
     Ok(Refresher::new(Parts {
         issuers,
         limits: RefreshLimits { sessions_max: config.limits.sessions_max },
-        hash_key: random_bytes()?,
+        hash_key,
+        store: store.zip(on_failure),
         verify: Arc::clone(tokens) as _,
-        edges: Edges::real(),
+        edges: edges.clone(),
         runtime: Handle::current(),
         observer: telemetry::refresh_observer(metrics, observer),
     }))
@@ -202,6 +235,7 @@ fn gateway(
     tokens: &Arc<Tokens>,
     refresher: &Arc<Refresher>,
     metrics: &Arc<Metrics>,
+    clock: Clock,
     upstreams: &[Arc<Upstream>],
     observer: Option<Observer>,
 ) -> Result<Gateway, StartError> {
@@ -223,6 +257,7 @@ fn gateway(
         },
         tokens: Arc::clone(tokens),
         refresher: Arc::clone(refresher),
+        clock,
         waits,
         issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),
         backend_cookies: config.backend_cookies.clone(),

@@ -162,7 +162,7 @@ fn decision(out: &mut String, route: &Route, action: Action) {
     match action {
         Action::Answer(answer) => {
             let shape = match answer.shape {
-                Shape::Page => "page",
+                Shape::Page | Shape::PageAfterForm => "page",
                 Shape::Json => "JSON",
                 Shape::Redirect | Shape::RedirectAfterForm => "redirect to the login page",
                 Shape::EventStreamRetry => "event stream that is told to come back",

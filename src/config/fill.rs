@@ -6,7 +6,8 @@
 use super::raw::Gateway;
 use super::raw::cookies::Cookies;
 use super::raw::issuer::{Algorithm, Issuer, Keys};
-use super::raw::refresh::{ClientAuth, Protocol};
+use super::raw::refresh::{ClientAuth, Protocol, Rotation};
+use super::raw::store::{Kind, OnFailure};
 use super::raw::values::List;
 
 /// Fills in every default that can be known.
@@ -16,6 +17,7 @@ pub fn fill(gateway: &mut Gateway) {
     gateway.include = List::default();
     cookies(&mut gateway.cookies);
     gateway.issuers.values_mut().for_each(issuer);
+    store(gateway);
     if let (None, 1) = (&gateway.defaults.upstream, gateway.upstreams.len()) {
         gateway.defaults.upstream = gateway.upstreams.keys().next().cloned();
     }
@@ -36,6 +38,17 @@ fn cookies(cookies: &mut Cookies) {
     let prefix = if cookies.secure { "__Host-" } else { "evergate_" };
     cookies.access.name.get_or_insert_with(|| format!("{prefix}access"));
     cookies.refresh.name.get_or_insert_with(|| format!("{prefix}refresh"));
+}
+
+/// A 503 passes; a session whose refresh token was shown twice does not come back.
+fn store(gateway: &mut Gateway) {
+    let refreshes = gateway.issuers.values().map(|issuer| &issuer.refresh);
+    let mut strict = refreshes.filter(|refresh| refresh.url.is_some());
+    let strict = strict.any(|refresh| refresh.rotation == Rotation::Strict);
+    if gateway.store.kind == Kind::Redis {
+        let default = if strict { OnFailure::Deny } else { OnFailure::Local };
+        gateway.store.on_failure.get_or_insert(default);
+    }
 }
 
 fn issuer(issuer: &mut Issuer) {

@@ -20,7 +20,6 @@ const KEYS: &[&[&str]] = &[
     &["upstreams", "*", "health"],
     &["upstreams", "*", "retries"],
     &["cookies", "encryption_keys"],
-    &["store"],
     &["session"],
     &["csrf"],
     &["gateway_path"],

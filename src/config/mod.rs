@@ -43,7 +43,8 @@ use crate::policy::path::PathRules;
 use crate::policy::route::Route;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::proxy::upstreams::UpstreamSettings;
-use crate::refresh::RefreshSettings;
+use crate::refresh::{OnFailure, RefreshSettings};
+use crate::store::StoreSettings;
 use crate::token::IssuerSettings;
 
 /// A whole checked configuration: nothing in it is left to resolve.
@@ -61,6 +62,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSettings>,
     /// At most one an issuer.
     pub refresh: Vec<RefreshSettings>,
+    /// `None`: records stay in this process.
+    pub store: Option<SharedStore>,
     /// Indexed by `IssuerId`.
     pub backend_cookies: Vec<BackendCookies>,
     pub cookies: CookieSettings,
@@ -81,6 +84,13 @@ pub struct ListenerSettings {
     pub address: ListenAddress,
     /// Who may set `X-Forwarded-*`; nobody by default.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where records are kept that several gateways share.
+#[derive(Clone, Debug)]
+pub struct SharedStore {
+    pub settings: StoreSettings,
+    pub on_failure: OnFailure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -154,6 +154,11 @@ impl Reports {
         self.push(mark, located.written.to_string(), problem);
     }
 
+    /// Keeps the value at the key path `path` out of the lines that are shown.
+    pub fn hide_at(&mut self, tree: &Node, path: &KeyPath) {
+        self.hidden.extend(locate(tree, path).and_then(|located| located.mark));
+    }
+
     pub fn full(&self) -> bool {
         self.list.len() >= REPORTS_MAX
     }

@@ -52,6 +52,8 @@ pub enum Session {
     Refused,
     /// A flight failed in a way that says nothing about the session.
     Unavailable { retry_after_s: u64 },
+    /// The store that gateways share is away, and nobody may renew without it.
+    StoreAway { retry_after_s: u64 },
 }
 
 /// A session's newest access token.
@@ -118,6 +120,8 @@ pub enum Alongside {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Page,
+    /// The answer to a form: it never reloads by itself, as that would lose what was sent.
+    PageAfterForm,
     Json,
     /// 302 to the login page.
     Redirect,
@@ -131,7 +135,7 @@ impl Shape {
     pub const fn is_redirect(self) -> bool {
         match self {
             Shape::Redirect | Shape::RedirectAfterForm => true,
-            Shape::Page | Shape::Json | Shape::EventStreamRetry => false,
+            Shape::Page | Shape::PageAfterForm | Shape::Json | Shape::EventStreamRetry => false,
         }
     }
 }
@@ -229,7 +233,8 @@ fn in_window(route: &Route, asked: &Asked, verified: &Arc<Verified>, session: &S
         | Session::Spent
         | Session::Ended
         | Session::Refused
-        | Session::Unavailable { .. } => Alongside::Nothing,
+        | Session::Unavailable { .. }
+        | Session::StoreAway { .. } => Alongside::Nothing,
     };
     admit(route, asked, verified, alongside)
 }
@@ -262,6 +267,9 @@ fn renew(
         }
         Session::Unavailable { retry_after_s } => {
             answer(route, asked, Reason::RefreshUnavailable, Some(*retry_after_s))
+        }
+        Session::StoreAway { retry_after_s } => {
+            answer(route, asked, Reason::StoreUnavailable, Some(*retry_after_s))
         }
     }
 }
@@ -304,7 +312,8 @@ impl Answer {
     /// An answer before any route is known.
     pub fn unrouted(client: Client, reason: Reason) -> Answer {
         let shape = match client {
-            Client::Navigation | Client::FormNavigation => Shape::Page,
+            Client::Navigation => Shape::Page,
+            Client::FormNavigation => Shape::PageAfterForm,
             Client::Program | Client::WebSocket | Client::EventStream => Shape::Json,
         };
         Answer { reason, shape, retry_after_s: None }
@@ -318,10 +327,12 @@ fn shape(asked: &Asked, reason: Reason, can_log_in: bool) -> Shape {
         (Client::Navigation, _) if asks_to_log_in => Shape::Redirect,
         (Client::FormNavigation, _) if asks_to_log_in => Shape::RedirectAfterForm,
         // An EventSource gives up for ever on any status but 200, so it is told to come back.
-        (Client::EventStream, Reason::RefreshUnavailable | Reason::KeysUnavailable) => {
-            Shape::EventStreamRetry
-        }
-        (Client::Navigation | Client::FormNavigation, _) if !asked.bearer => Shape::Page,
+        (
+            Client::EventStream,
+            Reason::RefreshUnavailable | Reason::KeysUnavailable | Reason::StoreUnavailable,
+        ) => Shape::EventStreamRetry,
+        (Client::Navigation, _) if !asked.bearer => Shape::Page,
+        (Client::FormNavigation, _) if !asked.bearer => Shape::PageAfterForm,
         (Client::Navigation | Client::FormNavigation, _) => Shape::Json,
         (Client::Program | Client::WebSocket | Client::EventStream, _) => Shape::Json,
     }

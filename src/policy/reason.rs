@@ -57,6 +57,8 @@ reasons! {
     HeaderTooLarge = "header_too_large",
     KeysUnavailable = "keys_unavailable",
     RefreshUnavailable = "refresh_unavailable",
+    /// The store that gateways share is away, and renewing without it could end the session.
+    StoreUnavailable = "store_unavailable",
     UpstreamUnreachable = "upstream_unreachable",
     UpstreamTimeout = "upstream_timeout",
     Internal = "internal",
@@ -95,6 +97,7 @@ impl Reason {
             | Reason::HeaderTooLarge
             | Reason::KeysUnavailable
             | Reason::RefreshUnavailable
+            | Reason::StoreUnavailable
             | Reason::UpstreamUnreachable
             | Reason::UpstreamTimeout
             | Reason::Internal => false,

@@ -9,7 +9,6 @@ use pingora::http::ResponseHeader;
 
 use super::context::Passage;
 use super::{Gateway, deliver};
-use crate::clock;
 use crate::policy::claims::IssuerId;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
@@ -39,11 +38,11 @@ pub async fn adopted(
 ) -> Result<Option<Vec<HeaderValue>>> {
     let Some(issuer) = route.adopt_tokens else { return Ok(None) };
     let Some(names) = gateway.backend_cookies.get(usize::from(issuer.0)) else { return Ok(None) };
-    let now = clock::now();
+    let now = gateway.now();
     let word = take(response, names, now);
     match (live(&word.access), live(&word.refresh)) {
         (None, None) if clears(&word.access) || clears(&word.refresh) => {
-            return Ok(Some(logged_out(gateway, passage, now)));
+            return Ok(Some(logged_out(gateway, passage, now).await));
         }
         (None, None) => return Ok(None),
         (Some(access), _) if !verified(gateway, issuer, &access.value, now).await => {
@@ -51,7 +50,7 @@ pub async fn adopted(
         }
         (_, _) => {}
     }
-    Ok(Some(logged_in(gateway, issuer, &word, passage, now)))
+    Ok(Some(logged_in(gateway, issuer, &word, passage, now).await))
 }
 
 fn live(cookie: &Option<BackendSetCookie>) -> Option<&BackendSetCookie> {
@@ -101,7 +100,7 @@ async fn verified(gateway: &Gateway, issuer: IssuerId, access: &Secret, now: Now
 /// A login. The session that the browser had before is over, unless the backend set the refresh
 /// token again that it was shown: the browser's, or the session's newest in its place. A half of the
 /// pair that the backend takes away goes: beside a new other half it would be another person's.
-fn logged_in(
+async fn logged_in(
     gateway: &Gateway,
     issuer: IssuerId,
     word: &Word,
@@ -113,7 +112,7 @@ fn logged_in(
         && let Some((shown_issuer, shown)) = &own.shown
         && (new.clears || (*shown != new.value && own.refresh.as_ref() != Some(&new.value)))
     {
-        gateway.refresher.end(*shown_issuer, shown, now);
+        gateway.refresher.end(*shown_issuer, shown, now).await;
     }
     let seen = passage.carries.seen;
     let mut lines = Vec::new();
@@ -142,10 +141,10 @@ fn logged_in(
     lines
 }
 
-fn logged_out(gateway: &Gateway, passage: &Passage, now: Now) -> Vec<HeaderValue> {
+async fn logged_out(gateway: &Gateway, passage: &Passage, now: Now) -> Vec<HeaderValue> {
     let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.shown.as_ref());
     if let Some((issuer, token)) = shown {
-        gateway.refresher.end(*issuer, token, now);
+        gateway.refresher.end(*issuer, token, now).await;
     }
     deliver::expiring(gateway, passage.carries.seen)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Gateway;
-use super::context::{Carried, Carries, OwnCookies};
+use super::context::{Carried, Carries, OwnCookies, Renewal};
 use super::deliver;
 use super::observe::Event;
 use super::shown::Shown;
@@ -38,7 +38,7 @@ pub struct Case<'a> {
     session: Session,
     handle: Option<SessionHandle>,
     now: Now,
-    waited: &'a mut Duration,
+    renewal: &'a mut Renewal,
 }
 
 /// The verdict.
@@ -50,14 +50,14 @@ pub enum Decided {
 }
 
 impl<'a> Case<'a> {
-    /// Verifies what was shown. `waited` is told how long a refresh takes later.
+    /// Verifies what was shown. `renewal` is told what a refresh takes later.
     pub async fn open(
         gateway: &'a Gateway,
         route: &'a Route,
         asked: Asked,
         shown: Shown<'a>,
         now: Now,
-        waited: &'a mut Duration,
+        renewal: &'a mut Renewal,
     ) -> Case<'a> {
         let (token, cached) = judge(gateway, route, &shown, now).await;
         if let Token::Broken(reason) = token {
@@ -72,7 +72,7 @@ impl<'a> Case<'a> {
             session: Session::NotAsked,
             handle: None,
             now,
-            waited,
+            renewal,
         };
         if case.waits().is_none() {
             case.session = Session::Absent;
@@ -96,19 +96,22 @@ impl<'a> Case<'a> {
     pub async fn decide(mut self) -> Decided {
         for _ in 0..ROUNDS_MAX {
             match decide(self.route, &self.asked, &self.token, &self.session) {
-                Action::LookUp => self.look_up(),
+                Action::LookUp => self.look_up().await,
                 Action::Renew => self.renew().await,
-                Action::Forward(permit) => return self.forward(permit),
-                Action::Answer(answer) => return self.answer(answer),
+                Action::Forward(permit) => return self.forward(permit).await,
+                Action::Answer(answer) => return self.answer(answer).await,
             }
         }
         // Unreachable while `decide` keeps its word; closed if it ever breaks it.
-        self.answer(Answer::unrouted(self.asked.client, Reason::Internal))
+        self.answer(Answer::unrouted(self.asked.client, Reason::Internal)).await
     }
 
-    fn look_up(&mut self) {
+    async fn look_up(&mut self) {
         (self.session, self.handle) = match self.presented() {
-            Some(presented) => self.gateway.refresher.look_up(&presented, self.now),
+            Some(presented) => {
+                self.renewal.token = self.gateway.refresher.name_of(&presented);
+                self.gateway.refresher.look_up(&presented, self.now).await
+            }
             None => (Session::Absent, None),
         };
     }
@@ -126,7 +129,7 @@ impl<'a> Case<'a> {
                 };
                 let since = clock::now().uptime;
                 let renewed = self.gateway.refresher.renew(&presented, wait, self.now).await;
-                *self.waited = clock::now().uptime.saturating_sub(since);
+                self.renewal.waited = clock::now().uptime.saturating_sub(since);
                 renewed
             }
             None => (Session::Absent, None),
@@ -150,7 +153,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    fn forward(mut self, permit: Permit) -> Decided {
+    async fn forward(mut self, permit: Permit) -> Decided {
         let hold = match permit.alongside() {
             Alongside::Nothing => None,
             Alongside::Deliver => Some(Duration::ZERO),
@@ -168,7 +171,7 @@ impl<'a> Case<'a> {
         });
         let carries = Carries {
             access: self.route.pass_access_token.then(|| self.access_in_force()).flatten(),
-            own_cookies: self.own_cookies(),
+            own_cookies: self.own_cookies().await,
             session,
             seen: self.shown.seen,
             moving: self.moving(),
@@ -191,7 +194,7 @@ impl<'a> Case<'a> {
     }
 
     /// On the auth backend's own route: its tokens, newest first. It never sees a spent one.
-    fn own_cookies(&self) -> Option<OwnCookies> {
+    async fn own_cookies(&self) -> Option<OwnCookies> {
         self.route.adopt_tokens?;
         let access = match &self.shown.credential {
             Credential::Cookie(token) => Some(Secret::new(token.as_ref())),
@@ -201,8 +204,8 @@ impl<'a> Case<'a> {
             return Some(OwnCookies { access, refresh: None, shown: None });
         };
         let shown = Secret::new(refresh.as_ref());
-        let (access, refresh) = match self.gateway.refresher.for_backend(*issuer, &shown, self.now)
-        {
+        let known = self.gateway.refresher.for_backend(*issuer, &shown, self.now).await;
+        let (access, refresh) = match known {
             ForBackend::AsItCame => (access, Some(shown.clone())),
             ForBackend::Newest(newest) => (Some(newest.access), newest.refresh),
             ForBackend::Withhold => (access, None),
@@ -210,17 +213,16 @@ impl<'a> Case<'a> {
         Some(OwnCookies { access, refresh, shown: Some((*issuer, shown)) })
     }
 
-    fn answer(&self, answer: Answer) -> Decided {
-        let cookies = self
-            .handle
-            .as_ref()
-            .and_then(|handle| handle.deliverable(self.now))
-            .map(|mut new| {
-                new.refresh = new.refresh.or_else(|| self.moving());
-                deliver::lines(self.gateway, &new, self.shown.seen)
-            })
-            .unwrap_or_default();
-        Decided::Answer(answer, cookies)
+    async fn answer(&self, answer: Answer) -> Decided {
+        let new = match &self.handle {
+            Some(handle) => handle.deliverable(self.now).await,
+            None => None,
+        };
+        let cookies = new.map(|mut new| {
+            new.refresh = new.refresh.or_else(|| self.moving());
+            deliver::lines(self.gateway, &new, self.shown.seen)
+        });
+        Decided::Answer(answer, cookies.unwrap_or_default())
     }
 }
 

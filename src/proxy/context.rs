@@ -12,14 +12,13 @@ use crate::policy::reason::Reason;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
-use crate::refresh::{NewCookies, SessionHandle};
+use crate::refresh::{NewCookies, SessionHandle, TokenHash};
 
 pub struct Context {
     /// When the request's head was there.
     pub received: Now,
     pub request_id: RequestId,
-    /// How long it waited for a refresh, which is the auth backend's time and not ours.
-    pub waited: Duration,
+    pub renewal: Renewal,
     /// Whom it comes from; unknown until its head was looked at.
     pub origin: Option<Origin>,
     pub route: Option<Arc<Route>>,
@@ -37,6 +36,16 @@ pub struct Context {
     pub upgraded: bool,
     /// The upstream's final head has gone through `response_filter`.
     pub head_sent: bool,
+}
+
+/// What a request had to do with refreshing.
+#[derive(Default)]
+pub struct Renewal {
+    /// How long it waited, which is the auth backend's time and not ours.
+    pub waited: Duration,
+    /// The refresh token it showed, if that mattered: by its first digits the access line is found
+    /// that belongs to an audit line.
+    pub token: Option<TokenHash>,
 }
 
 /// What forwarding and responding need of a request that passes.
@@ -98,7 +107,7 @@ impl Context {
         Context {
             received,
             request_id,
-            waited: Duration::ZERO,
+            renewal: Renewal::default(),
             origin: None,
             route: None,
             permit: None,

@@ -74,7 +74,7 @@ async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
         };
         gateway.metrics.refresh.overlap.with_label_values(&[overlap]).inc();
     }
-    let Some(new) = carried.handle.deliverable(clock::now()) else { return Vec::new() };
+    let Some(new) = carried.handle.deliverable(gateway.now()).await else { return Vec::new() };
     if let Some(observer) = &gateway.observer {
         observer(Event::Delivered);
     }

@@ -50,7 +50,7 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
         .map_err(|(reason, seen)| unreadable(gateway, ctx, asked.client, reason, seen))?;
     let asked = Asked { bearer: shown.is_bearer(), ..asked };
 
-    let case = Case::open(gateway, &route, asked, shown, now, &mut ctx.waited).await;
+    let case = Case::open(gateway, &route, asked, shown, now, &mut ctx.renewal).await;
     let (permit, carries) = match case.decide().await {
         Decided::Forward(permit, carries) => (permit, carries),
         Decided::Answer(answer, set_cookies) => {

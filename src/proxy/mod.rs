@@ -42,7 +42,7 @@ use self::observe::Event;
 use self::request_id::RequestIds;
 use self::respond::Reply;
 use self::upstreams::Upstream;
-use crate::clock;
+use crate::clock::Clock;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::decide::Answer;
 use crate::policy::identity::managed::Managed;
@@ -50,6 +50,7 @@ use crate::policy::path::PathRules;
 use crate::policy::reason::Reason;
 use crate::policy::route::table::RouteTable;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
+use crate::policy::time::Now;
 use crate::refresh::Refresher;
 use crate::token::Tokens;
 
@@ -63,6 +64,7 @@ pub struct Gateway {
     pub head_limits: HeadLimits,
     pub tokens: Arc<Tokens>,
     pub refresher: Arc<Refresher>,
+    pub clock: Clock,
     /// By `IssuerId`; `None` where nothing is refreshed.
     pub waits: Vec<Option<Waits>>,
     /// By `IssuerId`.
@@ -81,6 +83,12 @@ pub struct Gateway {
     pub request_ids: RequestIds,
     pub access_log: bool,
     pub observer: Option<observe::Observer>,
+}
+
+impl Gateway {
+    fn now(&self) -> Now {
+        (self.clock)()
+    }
 }
 
 /// How long requests wait for an issuer's refresh.
@@ -104,7 +112,7 @@ impl ProxyHttp for Edge {
     type CTX = Box<Context>;
 
     fn new_ctx(&self) -> Box<Context> {
-        Box::new(Context::new(clock::now(), self.gateway.request_ids.next()))
+        Box::new(Context::new(self.gateway.now(), self.gateway.request_ids.next()))
     }
 
     /// No modules: Pingora's default one compresses, which is the app's business.
@@ -114,8 +122,8 @@ impl ProxyHttp for Edge {
         let metrics = &self.gateway.metrics;
         guarded(&metrics.panics, async {
             let refused = drive::drive(self, session, ctx).await.err();
-            let took = clock::now().uptime.saturating_sub(ctx.received.uptime);
-            metrics.overhead_seconds.observe(took.saturating_sub(ctx.waited).as_secs_f64());
+            let took = self.gateway.now().uptime.saturating_sub(ctx.received.uptime);
+            metrics.overhead_seconds.observe(took.saturating_sub(ctx.renewal.waited).as_secs_f64());
             match refused {
                 None => Ok(false),
                 Some(reply) => {

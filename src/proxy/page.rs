@@ -42,7 +42,7 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
         Reason::HeaderTooLarge => {
             ("Too large", "Your browser sent too many or too large cookies or headers.")
         }
-        Reason::KeysUnavailable | Reason::RefreshUnavailable => (
+        Reason::KeysUnavailable | Reason::RefreshUnavailable | Reason::StoreUnavailable => (
             "One moment",
             "Your session cannot be checked right now. You are still logged in; this page tries \
              again by itself.",
@@ -58,6 +58,30 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
 /// `reload_after_s` makes the page ask again by itself.
 pub fn html(reason: Reason, request_id: &str, reload_after_s: Option<u64>) -> String {
     let (headline, advice) = words(reason);
+    page(headline, advice, reason, request_id, reload_after_s)
+}
+
+/// The same for somebody who sent a form. A reload would be a GET and lose what they wrote, so they
+/// are told to send it again.
+pub fn html_after_form(reason: Reason, request_id: &str) -> String {
+    let (headline, advice) = match reason {
+        Reason::KeysUnavailable | Reason::RefreshUnavailable | Reason::StoreUnavailable => (
+            "One moment",
+            "Your session cannot be checked right now. You are still logged in, but what you sent has \
+             not reached the application: go back and send it again.",
+        ),
+        reason => words(reason),
+    };
+    page(headline, advice, reason, request_id, None)
+}
+
+fn page(
+    headline: &str,
+    advice: &str,
+    reason: Reason,
+    request_id: &str,
+    reload_after_s: Option<u64>,
+) -> String {
     let reload = reload_after_s
         .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"))
         .unwrap_or_default();
@@ -107,7 +131,7 @@ fn error_word(status: u16) -> &'static str {
 /// The media type of a shape's body; `None` has no body.
 pub fn media_type(shape: Shape) -> Option<&'static str> {
     match shape {
-        Shape::Page => Some("text/html; charset=utf-8"),
+        Shape::Page | Shape::PageAfterForm => Some("text/html; charset=utf-8"),
         Shape::Json => Some("application/json"),
         Shape::EventStreamRetry => Some("text/event-stream"),
         Shape::Redirect | Shape::RedirectAfterForm => None,

@@ -6,7 +6,6 @@ use pingora::{BError, Error};
 use super::Edge;
 use super::context::Context;
 use super::facts;
-use crate::clock;
 use crate::policy::decide::Passes;
 use crate::policy::reason::Reason;
 
@@ -40,7 +39,7 @@ fn root_cause(error: &Error) -> Option<&(dyn std::error::Error + Send + Sync)> {
 /// Counts the request and writes its line. The query is left out: people put secrets there.
 pub fn record(edge: &Edge, session: &Session, error: Option<&Error>, ctx: &Context) {
     let gateway = &edge.gateway;
-    let took = clock::now().uptime.saturating_sub(ctx.received.uptime);
+    let took = gateway.now().uptime.saturating_sub(ctx.received.uptime);
     let status = session.response_written().map_or(0, |head| head.status.as_u16());
     let route = ctx.route.as_deref();
     let metrics =
@@ -74,6 +73,7 @@ pub fn record(edge: &Edge, session: &Session, error: Option<&Error>, ctx: &Conte
         decision,
         reason,
         user,
+        token = ctx.renewal.token.map(tracing::field::display),
         duration_ms = took.as_secs_f64() * 1000.0,
         request_bytes = session.body_bytes_read(),
         response_bytes = session.body_bytes_sent(),

@@ -53,7 +53,7 @@ pub const fn status(reason: Reason) -> u16 {
         Reason::MethodNotAllowed => 405,
         Reason::BodyTooLarge => 413,
         Reason::HeaderTooLarge => 431,
-        Reason::KeysUnavailable | Reason::RefreshUnavailable => 503,
+        Reason::KeysUnavailable | Reason::RefreshUnavailable | Reason::StoreUnavailable => 503,
         Reason::UpstreamUnreachable => 502,
         Reason::UpstreamTimeout => 504,
         Reason::Internal => 500,
@@ -83,7 +83,7 @@ impl Reply {
             Shape::Redirect => 302,
             Shape::RedirectAfterForm => 303,
             Shape::EventStreamRetry => 200,
-            Shape::Page | Shape::Json => status(self.answer.reason),
+            Shape::Page | Shape::PageAfterForm | Shape::Json => status(self.answer.reason),
         }
     }
 
@@ -116,7 +116,7 @@ impl Reply {
             head.insert_header("X-Content-Type-Options", "nosniff")?;
         }
         match shape {
-            Shape::Page => {
+            Shape::Page | Shape::PageAfterForm => {
                 head.insert_header(
                     "Content-Security-Policy",
                     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -150,6 +150,7 @@ impl Reply {
                 let reload = retry_after_s.map(|s| s.clamp(*RELOAD_S.start(), *RELOAD_S.end()));
                 page::html(reason, id, reload).into()
             }
+            Shape::PageAfterForm => page::html_after_form(reason, id).into(),
             Shape::Json => page::json(status, reason, id, self.login_url.as_deref()).into(),
             Shape::EventStreamRetry => {
                 format!("retry: {}\n\n", retry_after_s.unwrap_or(1).max(1) * 1000).into()

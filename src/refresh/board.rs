@@ -5,21 +5,23 @@
 //! released: an observer may take its time, or ask something of this room.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::backend::AuthBackend;
+use super::concurrency::{AtomicUsize, JoinHandle, Mutex, spawn, watch};
 use super::edges::Edges;
 use super::events::{Observer, Trigger, tell};
 use super::flight::{Pilot, fly};
-use super::hash::Hasher;
-use super::ledger::{Begin, Ledger, Visitor};
-use super::record::View;
+use super::hash::{Hasher, TokenHash};
+use super::ledger::{Begin, Job, Ledger, Visitor};
+use super::record::{View, Work};
 use super::sessions::SessionId;
-use super::settings::RefreshSettings;
+use super::settings::{OnFailure, RefreshSettings};
+use super::store::{SessionStore, Stored};
+use super::sync::write;
 use super::verify::Verify;
 use crate::policy::claims::IssuerId;
 use crate::policy::secret::Secret;
@@ -34,16 +36,26 @@ pub(super) struct Issuer {
     pub backend: Arc<dyn AuthBackend>,
 }
 
+/// The store that this gateway shares with others.
+pub(super) struct Store {
+    pub sessions: Arc<dyn SessionStore>,
+    pub on_failure: OnFailure,
+}
+
 /// What all requests and flights share.
 pub(super) struct Shared {
     pub hasher: Hasher,
     pub issuers: HashMap<IssuerId, Issuer>,
     pub verify: Arc<dyn Verify>,
+    pub store: Option<Store>,
     pub edges: Edges,
     pub runtime: Handle,
     pub observer: Observer,
     pub board: Mutex<Board>,
+    /// Flights on their way, and what has yet to be written to the store.
     pub in_flight: watch::Sender<usize>,
+    /// Changes that have yet to be written to the store.
+    pub unwritten: AtomicUsize,
     pub waiters: AtomicUsize,
 }
 
@@ -71,18 +83,33 @@ pub(super) enum Boarding {
 }
 
 impl Shared {
-    /// One step under the lock; the events it caused are told after.
-    pub fn step<T>(&self, step: impl FnOnce(&mut Board) -> T) -> T {
-        let (done, events) = {
+    /// One step under the lock; the events it caused are told after, and the store of its changes in
+    /// the background.
+    pub fn step<T>(self: &Arc<Self>, step: impl FnOnce(&mut Board) -> T) -> T {
+        let (done, writing) = self.step_writing(step);
+        drop(writing);
+        done
+    }
+
+    /// The same; and what is being written to the store, for those who must wait for it.
+    pub fn step_writing<T>(
+        self: &Arc<Self>,
+        step: impl FnOnce(&mut Board) -> T,
+    ) -> (T, Vec<JoinHandle<()>>) {
+        let (done, events, changes) = {
             let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
             let done = step(&mut board);
-            self.in_flight.send_replace(board.ledger.in_flight());
-            (done, board.ledger.take_events())
+            let changes = board.ledger.take_changes();
+            let unwritten = self.unwritten.fetch_add(changes.len(), Ordering::Relaxed);
+            self.in_flight.send_replace(board.ledger.in_flight() + unwritten + changes.len());
+            (done, board.ledger.take_events(), changes)
         };
         for event in &events {
             tell(event, &self.observer);
         }
-        done
+        let writing =
+            changes.into_iter().map(|change| spawn(&self.runtime, write(self.clone(), change)));
+        (done, writing.collect())
     }
 
     /// Starts a flight for this visitor, or joins the one on its way.
@@ -113,13 +140,13 @@ impl Shared {
             }
         });
         if let Some((job, work)) = departed {
-            self.runtime.spawn(fly(Pilot::new(self.clone(), job), work));
+            spawn(&self.runtime, fly(Pilot::new(self.clone(), job), work));
         }
         (boarding, id)
     }
 
     /// A receiver for the flight of this session, if one is on its way.
-    pub fn flight(&self, id: SessionId) -> Option<watch::Receiver<()>> {
+    pub fn flight(self: &Arc<Self>, id: SessionId) -> Option<watch::Receiver<()>> {
         self.step(|board| board.flights.get(&id).map(|flight| flight.landed.subscribe()))
     }
 
@@ -129,6 +156,19 @@ impl Shared {
         let waiting = Waiting(self.clone());
         let before = self.waiters.fetch_add(1, Ordering::Relaxed);
         (before < WAITERS_MAX).then_some(waiting)
+    }
+
+    /// What is left to do for a flight that another gateway's has overtaken, if anything.
+    pub fn overtaken(self: &Arc<Self>, job: &mut Job, stored: &Stored) -> Option<Work> {
+        let head = self.hash_of_head(job.issuer, stored);
+        let now = self.now();
+        self.step(|board| board.ledger.overtaken(job, stored, head, now))
+    }
+
+    /// The hash of a stored head's refresh token.
+    pub fn hash_of_head(&self, issuer: IssuerId, stored: &Stored) -> Option<TokenHash> {
+        let name = &self.issuers.get(&issuer)?.settings.issuer_name;
+        stored.head.as_ref().map(|head| self.hasher.hash(name, &head.refresh))
     }
 
     pub fn now(&self) -> Now {

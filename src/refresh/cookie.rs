@@ -111,6 +111,7 @@ mod tests {
 
     #[test]
     fn a_token_with_further_cookies_in_it_is_not_sent() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let request = || reqwest::Client::new().post("http://127.0.0.1:1/");
         let sent = |token: &str| cookies(request(), None, ("rt", &Secret::new(token))).is_some();
         assert!(sent("abc.DEF_1=="));

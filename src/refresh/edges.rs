@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 
-use crate::clock;
-use crate::policy::time::Now;
+use crate::clock::{self, Clock};
 
 /// The clock and the dice; tests bring their own.
 #[derive(Clone)]
 pub struct Edges {
-    pub now: Arc<dyn Fn() -> Now + Send + Sync>,
+    pub now: Clock,
     /// A number from 0 to 1, for jitter only.
     pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
 }

@@ -84,9 +84,10 @@ impl Endpoint {
                 self.misconfigured = self.misconfigured.saturating_add(1);
                 self.misconfigured == MISCONFIGURED_ALARM
             }
-            FlightResult::Misconfigured | FlightResult::Transient | FlightResult::Ambiguous => {
-                false
-            }
+            FlightResult::Shared
+            | FlightResult::Misconfigured
+            | FlightResult::Transient
+            | FlightResult::Ambiguous => false,
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Trigger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlightResult {
     Ok,
+    /// Another gateway's flight brought the new tokens.
+    Shared,
     Refused,
     Transient,
     Ambiguous,
@@ -37,6 +39,8 @@ pub enum EndReason {
     WrongAudience,
     /// A spent refresh token of it was shown.
     Reuse,
+    /// A gateway died between showing its refresh token and hearing the answer.
+    Lost,
     /// Forgotten to make room.
     Evicted,
 }
@@ -174,6 +178,10 @@ pub(super) fn tell(event: &RefreshEvent, observer: &Observer) {
             EndReason::WrongSubject | EndReason::WrongIssuer | EndReason::WrongAudience => {
                 tracing::error!(target: "audit", %issuer, %session, ?reason,
                     "session ended: the auth backend renewed it with a wrong access token");
+            }
+            EndReason::Lost => {
+                tracing::warn!(target: "audit", %issuer, %session, ?reason,
+                    "session ended: a gateway showed its refresh token and was never heard of again");
             }
             EndReason::Reuse => {
                 tracing::warn!(target: "audit", %issuer, %session, ?reason,

@@ -5,9 +5,9 @@
 //! 2. What was sent is not sent again. Only a request that found no connection is tried again; and,
 //!    once, one whose answer was lost while the backend surely still takes the token
 //!    ([`Rotation::Grace`]).
-//! 3. Where a budget makes a flight wait for its turn it waits in the air: one place a session, and
-//!    whoever wants the session renewed joins it.
-//! 4. The answer is noted before it is checked, see [`super::record`].
+//! 3. Where a budget, or another gateway's flight, makes a flight wait, it waits in the air: one place a
+//!    session, and whoever wants the session renewed joins it ([`super::clearance`]).
+//! 4. The answer is noted before it is checked, see [`super::record`]; and other gateways are told.
 //! 5. A flight always lands: a panic or a dying runtime lands it as ambiguous.
 //! 6. Waiters learn only *that* it landed and look at the record again, each with what its own
 //!    request showed. Handing them the result was rejected: it would reach one whose access token
@@ -16,16 +16,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
-
 use super::backend::Ask;
 use super::board::{Issuer, Shared};
 use super::breaker::Health;
+use super::clearance::{Clearance, clear};
+use super::concurrency::{sleep, spawn, timeout};
 use super::events::Detail;
 use super::ledger::Job;
 use super::outcome::{Answer, Outcome};
 use super::record::{Landing, Work};
 use super::settings::Rotation;
+use super::store::{Life, StoreAway};
+use super::sync::{publish, publish_later, release};
 use super::verify::judge;
 use crate::policy::secret::Secret;
 use crate::token::Verdict;
@@ -45,31 +47,29 @@ type Arrival = (Landing, Option<Detail>);
 
 /// Flies one job from departure to landing.
 pub(super) async fn fly(mut pilot: Pilot, mut work: Work) {
-    let Pilot { shared, job: Some(job) } = &pilot else { return };
-    let (shared, job) = (shared.clone(), *job);
-    let Some(issuer) = shared.issuers.get(&job.issuer) else { return };
-    if !job.delay.is_zero() {
-        sleep(job.delay).await;
-        let now = shared.now();
-        if let Err(landing) = shared.step(|board| board.ledger.take_off(&job, now)) {
-            return pilot.land(landing, None);
-        }
-    }
+    let shared = pilot.shared.clone();
+    let Some(issuer) = shared.issuers.get(&pilot.job.issuer) else { return };
     let (landing, detail) = loop {
         work = match work {
-            Work::Ask { refresh, access } => {
-                match ask(&shared, issuer, &Ask { refresh, access }).await {
-                    Ok(answer) => match harvest(&shared, issuer, &job, answer) {
+            Work::Ask { refresh, access } => match clear(&mut pilot, issuer).await {
+                Clearance::Ask => match ask(&shared, issuer, &Ask { refresh, access }).await {
+                    Ok(answer) => match harvest(&mut pilot, issuer, answer).await {
                         Some(check) => check,
                         None => break (Landing::Unwanted, None),
                     },
+                    Err((Landing::Refused, detail)) => match refused(&mut pilot).await {
+                        Some(work) => work,
+                        None => break (Landing::Refused, detail),
+                    },
                     Err(arrival) => break arrival,
-                }
-            }
+                },
+                Clearance::Instead(work) => work,
+                Clearance::Land(landing) => break (landing, None),
+            },
             Work::Check { access, kept } => match check(&shared, issuer, &access).await {
                 Verdict::Expired(verified) if kept => {
-                    let outlived = verified.clone();
-                    match shared.step(|board| board.ledger.outlived(&job, outlived)) {
+                    let (outlived, job) = (verified.clone(), &mut pilot.job);
+                    match shared.step(|board| board.ledger.outlived(job, outlived)) {
                         Some(ask) => ask,
                         None => break judge(Verdict::Expired(verified), kept),
                     }
@@ -82,7 +82,7 @@ pub(super) async fn fly(mut pilot: Pilot, mut work: Work) {
 }
 
 /// Asks the backend for new tokens; what it says about the endpoint is noted.
-async fn ask(shared: &Shared, issuer: &Issuer, ask: &Ask) -> Result<Answer, Arrival> {
+async fn ask(shared: &Arc<Shared>, issuer: &Issuer, ask: &Ask) -> Result<Answer, Arrival> {
     let mut pause = CONNECT_PAUSE;
     let mut retries = CONNECT_RETRIES;
     let grace = issuer.settings.rotation == Rotation::Grace;
@@ -128,12 +128,40 @@ async fn ask(shared: &Shared, issuer: &Issuer, ask: &Ask) -> Result<Answer, Arri
     }
 }
 
-/// Notes new tokens, and says what is left to do with them if they are still wanted.
-fn harvest(shared: &Shared, issuer: &Issuer, job: &Job, answer: Answer) -> Option<Work> {
+/// Notes new tokens here and in the store, and says what is left to do with them if they are still
+/// wanted. The store comes before the landing: no browser may show a token that it does not know.
+async fn harvest(pilot: &mut Pilot, issuer: &Issuer, answer: Answer) -> Option<Work> {
+    let shared = pilot.shared.clone();
+    // The token is spent: only a store that knows the answer may let another flight depart.
+    pilot.claimed = false;
     let name = &issuer.settings.issuer_name;
     let hash = answer.refresh.as_ref().map(|refresh| shared.hasher.hash(name, refresh));
     let now = shared.now();
-    shared.step(|board| board.ledger.harvest(job, answer, hash, now))
+    let work = shared.step(|board| board.ledger.harvest(&mut pilot.job, answer, hash, now))?;
+    match publish(&shared, pilot.job.id).await {
+        Ok(None) => Some(work),
+        Ok(Some(newer)) => shared.overtaken(&mut pilot.job, &newer),
+        Err(StoreAway) => {
+            // Publishing frees the claim. Given back before, others would ask with the spent token.
+            pilot.claimed = false;
+            spawn(&shared.runtime, publish_later(shared.clone(), pilot.job.id));
+            Some(work)
+        }
+    }
+}
+
+/// The backend refused the session: unless another gateway has a newer head, it is over for all.
+async fn refused(pilot: &mut Pilot) -> Option<Work> {
+    let shared = pilot.shared.clone();
+    let store = shared.store.as_ref()?;
+    let Job { id, generation, .. } = pilot.job;
+    match store.sessions.close(id, generation, Life::Dead).await {
+        Ok(newer) => shared.overtaken(&mut pilot.job, &newer?),
+        Err(StoreAway) => {
+            shared.step(|board| board.ledger.over(id, generation, Life::Dead));
+            None
+        }
+    }
 }
 
 /// Verifies a new access token, in bounded time.
@@ -145,32 +173,46 @@ async fn check(shared: &Shared, issuer: &Issuer, access: &Secret) -> Verdict {
 
 /// Lands the flight, if nothing else does when it is dropped.
 pub(super) struct Pilot {
-    shared: Arc<Shared>,
-    job: Option<Job>,
+    pub shared: Arc<Shared>,
+    pub job: Job,
+    /// The store holds a claim of this flight.
+    pub claimed: bool,
+    landed: bool,
 }
 
 impl Pilot {
     pub fn new(shared: Arc<Shared>, job: Job) -> Pilot {
-        Pilot { shared, job: Some(job) }
+        Pilot { shared, job, claimed: false, landed: false }
     }
 
     fn land(&mut self, landing: Landing, detail: Option<Detail>) {
-        let Some(job) = self.job.take() else { return };
-        let now = self.shared.now();
-        let jitter = self.shared.jitter();
-        self.shared.step(|board| {
+        if std::mem::replace(&mut self.landed, true) {
+            return;
+        }
+        let (job, now, jitter) = (self.job, self.shared.now(), self.shared.jitter());
+        let rest = self.shared.step(|board| {
             let flight = board.flights.remove(&job.id);
             let shared_by = flight.as_ref().map_or(0, |flight| flight.shared_by);
             board.ledger.land(&job, landing, detail, shared_by, now, jitter);
+            board.ledger.cooling(job.id, now)
         });
+        if let (true, Some(rest)) = (self.claimed, rest) {
+            spawn(&self.shared.runtime, release(self.shared.clone(), job, rest));
+        }
     }
 }
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        let Some(job) = self.job else { return };
-        let timeout = self.shared.issuers.get(&job.issuer).map(|issuer| issuer.settings.timeout);
-        let settled_at = self.shared.now().uptime + timeout.unwrap_or_default();
+        if self.landed {
+            return;
+        }
+        let issuer = self.shared.issuers.get(&self.job.issuer);
+        let timeout = issuer.map(|issuer| issuer.settings.timeout);
+        let now = self.shared.now();
+        let settled_at = now.uptime + timeout.unwrap_or_default();
+        // Were it the breaker's probe, the others would wait for its word for ever.
+        self.shared.step(|board| board.ledger.learned(self.job.issuer, Health::Unclear, now));
         self.land(Landing::Ambiguous { settled_at }, Some(Detail::new("abandoned")));
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::board::Shared;
+use super::concurrency::timeout;
 use super::ledger::Visitor;
 use super::sessions::SessionId;
+use super::sync::pull_anew;
 use crate::policy::claims::IssuerId;
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
@@ -41,6 +41,7 @@ pub struct SessionHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) id: SessionId,
     pub(super) visitor: Visitor,
+    pub(super) refresh: Secret,
 }
 
 impl SessionHandle {
@@ -53,8 +54,12 @@ impl SessionHandle {
     }
 
     /// The newest cookies, if this browser lacks them and the session has not ended. To be asked
-    /// when the response's header leaves, not before: the answer changes while a response is made.
-    pub fn deliverable(&self, now: Now) -> Option<NewCookies> {
+    /// when the response's header leaves, not before: the answer changes while a response is made,
+    /// here and at other gateways.
+    pub async fn deliverable(&self, now: Now) -> Option<NewCookies> {
+        // However fresh: a logout elsewhere may be fresher. If the store is away, what is known here is
+        // the best there is.
+        let _ = pull_anew(&self.shared, &self.visitor, &self.refresh).await;
         self.shared.step(|board| board.ledger.deliver(&self.visitor, now))
     }
 

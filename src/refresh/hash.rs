@@ -15,11 +15,29 @@ use crate::policy::secret::Secret;
 /// 128 bits because the ledger holds several a session, and a collision cannot be searched for
 /// without the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct TokenHash([u8; 16]);
+pub struct TokenHash([u8; 16]);
 
 impl TokenHash {
     /// The lowest of all, where a range of an ordered set begins.
-    pub const FIRST: TokenHash = TokenHash([0; 16]);
+    pub(super) const FIRST: TokenHash = TokenHash([0; 16]);
+
+    /// For spreading hashes over a few places.
+    pub(super) fn first_byte(self) -> u8 {
+        let TokenHash([first, ..]) = self;
+        first
+    }
+
+    /// All 32 hex digits, for the keys of a store.
+    pub fn to_hex(self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    /// What [`TokenHash::to_hex`] wrote.
+    pub fn from_hex(hex: &str) -> Option<TokenHash> {
+        let whole = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = u128::from_str_radix(hex, 16).ok().filter(|_| whole)?;
+        Some(TokenHash(value.to_be_bytes()))
+    }
 }
 
 /// Makes the hashes of one process (or, with a shared key, of several).
@@ -71,6 +89,16 @@ mod tests {
         assert_ne!(base, Hasher::new(&[2; 32]).hash("a", &token));
         assert_ne!(base, Hasher::new(&[1; 32]).hash("b", &token));
         assert_ne!(base, Hasher::new(&[1; 32]).hash("a", &Secret::new("rt2")));
+    }
+
+    #[test]
+    fn hex_leads_there_and_back() {
+        let hash = TokenHash([0x0a; 16]);
+        assert_eq!(hash.to_hex(), "0a".repeat(16));
+        assert_eq!(TokenHash::from_hex(&hash.to_hex()), Some(hash));
+        for wrong in ["", "0a", "+a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a", &"0g".repeat(16)] {
+            assert_eq!(TokenHash::from_hex(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

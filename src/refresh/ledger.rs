@@ -5,8 +5,10 @@
 //! shard was rejected: requests with a valid token never come here, a step takes about a
 //! microsecond, and eviction needs one order over all sessions.
 //!
-//! This file is about visitors and what they are given; [`flights`] about renewing.
+//! This file is about visitors and what they are given; [`flights`] about renewing, [`elsewhere`]
+//! about what other gateways know.
 
+mod elsewhere;
 mod flights;
 
 use std::collections::HashMap;
@@ -16,15 +18,17 @@ use std::sync::Arc;
 use super::endpoint::Endpoint;
 use super::events::{EndReason, RefreshEvent, Trigger};
 use super::hash::TokenHash;
-use super::record::{Shown, View};
+use super::record::{Shown, State, View};
 use super::sessions::{Found, SessionCounts, SessionId, Sessions};
 use super::settings::OnReuse;
+use super::store::Life;
 use super::strangers::{Stranger, Strangers};
 use super::{ForBackend, NewCookies};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Renewed;
 use crate::policy::time::Now;
 
+pub(super) use elsewhere::Change;
 pub(super) use flights::{Begin, Job};
 
 /// Who shows what.
@@ -48,12 +52,19 @@ pub(super) struct Ledger {
     strangers: Strangers,
     endpoints: HashMap<IssuerId, Endpoint>,
     in_flight: usize,
+    departures: u64,
     events: Vec<RefreshEvent>,
+    /// Other gateways share a store with this one.
+    shared: bool,
+    /// What they have to be told; always empty without a store.
+    changes: Vec<Change>,
 }
 
 impl Ledger {
+    /// `shared`: other gateways share a store with this one.
     pub fn new(
         sessions_max: usize,
+        shared: bool,
         endpoints: impl IntoIterator<Item = (IssuerId, Endpoint)>,
     ) -> Ledger {
         Ledger {
@@ -61,7 +72,10 @@ impl Ledger {
             strangers: Strangers::new(),
             endpoints: endpoints.into_iter().collect(),
             in_flight: 0,
+            departures: 0,
             events: Vec::new(),
+            shared,
+            changes: Vec::new(),
         }
     }
 
@@ -91,11 +105,13 @@ impl Ledger {
         (view, id)
     }
 
-    /// Notes what was shown where nothing has to be decided. A spent token is one here, too.
-    pub fn note_shown(&mut self, visitor: &Visitor, now: Now) {
+    /// Notes what was shown where nothing has to be decided. A spent token is one here, too. Says
+    /// whether the session is known.
+    pub fn note_shown(&mut self, visitor: &Visitor, now: Now) -> bool {
         if matches!(self.view(visitor, now), (View::Spent, _)) {
             self.reused(visitor, now);
         }
+        self.sessions.find(visitor.hash, now).is_some()
     }
 
     /// What it is worth, uncounted. The session is named only to those who may have its head.
@@ -104,13 +120,17 @@ impl Ledger {
         let seen = self.sessions.find(visitor.hash, now).and_then(|found| {
             let shown = visitor.shown(found);
             self.sessions.step(found.id, |record| {
-                record.note_shown(shown, now);
-                (found.id, record.view(shown, now, rest), record.generation() > 0)
+                let confirmed = record.note_shown(shown, now).then(|| record.refresh_generation());
+                let proven = record.generation() > 0;
+                (found.id, record.view(shown, now, rest), proven, confirmed)
             })
         });
         // Whom a backend has confirmed once is no stranger.
         let (id, view, proven) = match seen {
-            Some((id, view, proven)) => (Some(id), view, proven),
+            Some((id, view, proven, confirmed)) => {
+                self.confirmed(id, confirmed);
+                (Some(id), view, proven)
+            }
             None => (None, rest.map_or(View::Live, View::Resting), false),
         };
         match view {
@@ -136,7 +156,10 @@ impl Ledger {
     pub fn end(&mut self, issuer: IssuerId, hash: TokenHash, now: Now) {
         match self.sessions.find(hash, now) {
             Some(found) => self.close(issuer, found, EndReason::LoggedOut),
-            None => self.strangers.refuse(hash, now),
+            None => {
+                self.strangers.refuse(hash, now);
+                self.over(SessionId(hash), 0, Life::Ended);
+            }
         }
     }
 
@@ -152,12 +175,17 @@ impl Ledger {
     }
 
     fn close(&mut self, issuer: IssuerId, found: Found, reason: EndReason) {
-        let over = self.sessions.step(found.id, |record| {
-            let over = record.is_over();
+        let ended = self.sessions.step(found.id, |record| {
+            let before = record.state();
             record.end();
-            over
+            (before, record.generation())
         });
-        if over == Some(true) {
+        let Some((before, generation)) = ended.filter(|(before, _)| *before != State::Ended) else {
+            return;
+        };
+        // Of one that is dead, too: else a newer head could overrule that.
+        self.over(found.id, generation, Life::Ended);
+        if before == State::Dead {
             return;
         }
         self.events.push(RefreshEvent::Ended {
@@ -178,6 +206,11 @@ impl Ledger {
             self.events.push(RefreshEvent::Redelivered { issuer });
         }
         Some(cookies)
+    }
+
+    /// The session of this refresh token, if it is known.
+    pub fn known(&mut self, hash: TokenHash, now: Now) -> Option<SessionId> {
+        self.sessions.find(hash, now).map(|found| found.id)
     }
 
     /// What a request to the auth backend itself may show it.

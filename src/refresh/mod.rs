@@ -18,6 +18,7 @@
 //! breaker, budget, outcome) take time and chance as arguments; [`board`], [`flight`] and [`backend`] do.
 
 mod settings;
+mod concurrency;
 mod edges;
 mod events;
 mod handle;
@@ -26,11 +27,15 @@ mod ledger;
 mod hash;
 mod sessions;
 mod record;
+mod store;
+mod redis;
 mod strangers;
 mod endpoint;
 mod breaker;
 mod budget;
 mod flight;
+mod clearance;
+mod sync;
 mod backend;
 mod oauth2;
 mod cookie;
@@ -39,26 +44,29 @@ mod outcome;
 mod dead_when;
 mod verify;
 
+#[cfg(all(test, feature = "model"))]
+mod model;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 
-use self::board::{Board, Boarding, Issuer, Shared};
+use self::board::{Board, Boarding, Issuer, Shared, Store};
+use self::concurrency::{AtomicUsize, Mutex, sleep, spawn, timeout, watch};
 use self::endpoint::Endpoint;
-use self::hash::{Hasher, TokenHash};
+use self::hash::Hasher;
 use self::ledger::{Ledger, Visitor};
 use self::outcome::REFRESH_TOKEN_BYTES_MAX;
 use self::record::View;
-use self::sessions::SessionId;
+use self::store::STORE_WAIT;
+use self::sync::{note_elsewhere, pull, remind};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Session;
 use crate::policy::secret::Secret;
@@ -71,9 +79,17 @@ pub use self::events::{
     BudgetResult, Detail, EndReason, FlightResult, Observer, RefreshEvent, Trigger,
 };
 pub use self::handle::{ForBackend, NewCookies, SessionHandle};
+pub use self::hash::TokenHash;
 pub use self::outcome::{Answer, Outcome};
-pub use self::sessions::SessionCounts;
-pub use self::settings::{ClientAuth, OnReuse, Protocol, RefreshLimits, RefreshSettings, Rotation};
+pub use self::redis::RedisStore;
+pub use self::sessions::{SessionCounts, SessionId};
+pub use self::settings::{
+    ClientAuth, OnFailure, OnReuse, Protocol, RefreshLimits, RefreshSettings, Rotation,
+};
+pub use self::store::{
+    CLAIM_RENEWED_EVERY, CLAIMED_FOR, Claim, ClaimId, LOST_AFTER, Life, Publication, SENT_SLACK,
+    SessionStore, Sighting, StoreAway, Stored, StoredHead,
+};
 pub use self::verify::Verify;
 
 /// What a request is told to try again after, where nothing is known but that it takes a moment.
@@ -95,8 +111,10 @@ pub struct Parts {
     /// Each issuer that refreshes, with its backend.
     pub issuers: Vec<(RefreshSettings, Arc<dyn AuthBackend>)>,
     pub limits: RefreshLimits,
-    /// Key of the refresh tokens' hashes: random, one a process.
+    /// Key of the refresh tokens' hashes: random, one a process; with a shared store the store's.
     pub hash_key: [u8; 32],
+    /// Where other gateways meet this one, and what happens while it is away. `None`: it is alone.
+    pub store: Option<(Arc<dyn SessionStore>, OnFailure)>,
     pub verify: Arc<dyn Verify>,
     pub edges: Edges,
     /// Where flights run. It must outlive the listeners.
@@ -123,7 +141,8 @@ impl Refresher {
     pub fn new(parts: Parts) -> Refresher {
         let endpoints =
             parts.issuers.iter().map(|(settings, _)| (settings.issuer, Endpoint::new(settings)));
-        let ledger = Ledger::new(parts.limits.sessions_max, endpoints);
+        let store = parts.store.map(|(sessions, on_failure)| Store { sessions, on_failure });
+        let ledger = Ledger::new(parts.limits.sessions_max, store.is_some(), endpoints);
         let issuers = parts
             .issuers
             .into_iter()
@@ -132,23 +151,36 @@ impl Refresher {
             hasher: Hasher::new(&parts.hash_key),
             issuers: issuers.collect(),
             verify: parts.verify,
+            store,
             edges: parts.edges,
             runtime: parts.runtime,
             observer: parts.observer,
             board: Mutex::new(Board { ledger, flights: HashMap::new() }),
             in_flight: watch::Sender::new(0),
+            unwritten: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
         };
-        Refresher { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        spawn(&shared.runtime, remind(Arc::downgrade(&shared)));
+        Refresher { shared }
     }
 
-    /// What is known of this refresh token; asks nobody. Notes that the browser has shown the
-    /// newest token (which confirms it).
-    pub fn look_up(&self, presented: &Presented, now: Now) -> (Session, Option<SessionHandle>) {
+    /// What is known of this refresh token, here and in the store; asks no backend. Notes that the
+    /// browser has shown the newest token (which confirms it).
+    pub async fn look_up(
+        &self,
+        presented: &Presented,
+        now: Now,
+    ) -> (Session, Option<SessionHandle>) {
         let Some(visitor) = self.visitor(presented) else { return (Session::Absent, None) };
+        let pulled = pull(&self.shared, &visitor, &presented.refresh_token).await;
         let (view, id) = self.shared.step(|board| board.ledger.look_up(&visitor, now));
         let session = match view {
-            View::Live | View::Running => Session::Live,
+            View::Live => match pulled {
+                Ok(()) => Session::Live,
+                Err(StoreAway) => self.without_store(presented, now),
+            },
+            View::Running => Session::Live,
             View::Fresh(renewed) => Session::Fresh(renewed),
             View::Resting(rest) => Session::Cooling { retry_after_s: whole_seconds(rest) },
             View::Dead => Session::Dead,
@@ -156,15 +188,23 @@ impl Refresher {
             View::Ended => Session::Ended,
             View::Foreign => Session::Absent,
         };
-        (session, self.handle(id, visitor))
+        (session, self.handle(id, visitor, presented))
+    }
+
+    /// What the audit lines call this refresh token.
+    pub fn name_of(&self, presented: &Presented) -> Option<TokenHash> {
+        self.hash(presented.issuer, &presented.refresh_token)
     }
 
     /// Only notes that the browser has shown these tokens. For the first sight of a verified access
     /// token, where nothing has to be decided: so the grace of the old refresh token runs out even
-    /// if the session is not renewed for long.
+    /// if the session is not renewed for long. The request does not wait for the store.
     pub fn note_shown(&self, presented: &Presented, now: Now) {
-        if let Some(visitor) = self.visitor(presented) {
-            self.shared.step(|board| board.ledger.note_shown(&visitor, now));
+        let Some(visitor) = self.visitor(presented) else { return };
+        let known = self.shared.step(|board| board.ledger.note_shown(&visitor, now));
+        if !known && self.shared.store.is_some() {
+            let refresh = presented.refresh_token.clone();
+            spawn(&self.shared.runtime, note_elsewhere(self.shared.clone(), visitor, refresh));
         }
     }
 
@@ -174,7 +214,7 @@ impl Refresher {
     pub fn start(&self, presented: &Presented, now: Now) -> Option<SessionHandle> {
         let visitor = self.visitor(presented)?;
         let (_, id) = self.shared.board(&visitor, &presented.refresh_token, Trigger::Window, now);
-        self.handle(id, visitor)
+        self.handle(id, visitor, presented)
     }
 
     /// Renews and waits at most `wait`: `Session::Renewed`, `Refused` or `Unavailable`; or what
@@ -197,7 +237,10 @@ impl Refresher {
             View::Live | View::Running => {
                 let now = self.shared.now();
                 let head = self.shared.step(|board| board.ledger.still_valid(&visitor, now));
-                head.map_or(unavailable(Duration::ZERO), Session::Renewed)
+                match head {
+                    Some(head) => Session::Renewed(head),
+                    None => self.store_away().unwrap_or(unavailable(Duration::ZERO)),
+                }
             }
             View::Resting(rest) => unavailable(rest),
             View::Dead => Session::Refused,
@@ -205,25 +248,48 @@ impl Refresher {
             View::Ended => Session::Ended,
             View::Foreign => Session::Absent,
         };
-        (session, self.handle(id, visitor))
+        (session, self.handle(id, visitor, presented))
     }
 
     /// Ends the record of this refresh token (logout, or another login took its place): no late
     /// response brings its cookies back. Not for a login that keeps the same refresh token.
-    pub fn end(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) {
-        if let Some(hash) = self.hash(issuer, refresh_token) {
-            self.shared.step(|board| board.ledger.end(issuer, hash, now));
+    pub async fn end(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) {
+        let Some(visitor) = self.token_alone(issuer, refresh_token) else { return };
+        // So that the session is ended under its own name. If the store is away, it is told later.
+        let pulled = pull(&self.shared, &visitor, refresh_token).await;
+        let end = |board: &mut Board| board.ledger.end(issuer, visitor.hash, now);
+        let ((), writing) = self.shared.step_writing(end);
+        // The browser is told after the other gateways, unless the store is away: one wait is enough.
+        if pulled.is_ok() {
+            let _ = timeout(STORE_WAIT, join_all(writing)).await;
         }
     }
 
     /// What a request to the auth backend itself may show it, so that it never sees a spent token.
-    pub fn for_backend(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) -> ForBackend {
-        let Some(hash) = self.hash(issuer, refresh_token) else { return ForBackend::AsItCame };
-        self.shared.step(|board| board.ledger.for_backend(hash, now))
+    pub async fn for_backend(
+        &self,
+        issuer: IssuerId,
+        refresh_token: &Secret,
+        now: Now,
+    ) -> ForBackend {
+        let Some(visitor) = self.token_alone(issuer, refresh_token) else {
+            return ForBackend::AsItCame;
+        };
+        // If the store is away, what is known here is the best there is.
+        let _ = pull(&self.shared, &visitor, refresh_token).await;
+        // The backend must not see a token from us twice, and a flight may be showing it right now.
+        let known = self.shared.step(|board| board.ledger.known(visitor.hash, now));
+        if let Some(mut landing) = known.and_then(|id| self.shared.flight(id)) {
+            let wait =
+                self.shared.issuers.get(&issuer).map_or(Duration::ZERO, |it| it.settings.wait);
+            let _ = timeout(wait, landing.changed()).await;
+        }
+        let now = self.shared.now();
+        self.shared.step(|board| board.ledger.for_backend(visitor.hash, now))
     }
 
-    /// Waits until no flight is on its way, at most `deadline`; false if some still are. For the
-    /// end of the process, after the listeners.
+    /// Waits until no flight is on its way and the store knows all, at most `deadline`; false if that
+    /// was too short. For the end of the process, after the listeners.
     pub async fn drain(&self, deadline: Duration) -> bool {
         let mut in_flight = self.shared.in_flight.subscribe();
         timeout(deadline, in_flight.wait_for(|flights| *flights == 0)).await.is_ok()
@@ -270,6 +336,41 @@ impl Refresher {
         }
     }
 
+    /// A session that has to be renewed while the store is away.
+    fn without_store(&self, presented: &Presented, now: Now) -> Session {
+        if self.shared.store.as_ref().is_some_and(|store| store.on_failure == OnFailure::Deny) {
+            // Without a rest, too: the trouble may be with this session alone.
+            let away = Session::StoreAway { retry_after_s: MOMENT_S };
+            return self.store_away().unwrap_or(away);
+        }
+        // Alone, as late as is wise: the store may be back before.
+        let access = presented.access.as_ref();
+        let left = access.map_or(0, |access| access.expires_at.since(now.unix));
+        let window = access.map_or(0, |access| access.expires_at.since(access.refresh_at));
+        if left > window / 3 {
+            return Session::Cooling { retry_after_s: left - window / 3 };
+        }
+        Session::Live
+    }
+
+    /// The word for it, if the store is away and nobody may renew without it.
+    fn store_away(&self) -> Option<Session> {
+        let store = self.shared.store.as_ref()?;
+        match store.on_failure {
+            OnFailure::Deny => {
+                let rest = store.sessions.rest()?;
+                Some(Session::StoreAway { retry_after_s: whole_seconds(rest) })
+            }
+            OnFailure::Local => None,
+        }
+    }
+
+    /// A visitor of whom nothing but the token matters.
+    fn token_alone(&self, issuer: IssuerId, refresh_token: &Secret) -> Option<Visitor> {
+        let hash = self.hash(issuer, refresh_token)?;
+        Some(Visitor { issuer, client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), hash, access: None })
+    }
+
     fn visitor(&self, presented: &Presented) -> Option<Visitor> {
         let hash = self.hash(presented.issuer, &presented.refresh_token)?;
         let (issuer, client, access) =
@@ -284,8 +385,14 @@ impl Refresher {
         plausible.then(|| self.shared.hasher.hash(name, refresh_token))
     }
 
-    fn handle(&self, id: Option<SessionId>, visitor: Visitor) -> Option<SessionHandle> {
-        Some(SessionHandle { shared: self.shared.clone(), id: id?, visitor })
+    fn handle(
+        &self,
+        id: Option<SessionId>,
+        visitor: Visitor,
+        presented: &Presented,
+    ) -> Option<SessionHandle> {
+        let refresh = presented.refresh_token.clone();
+        Some(SessionHandle { shared: self.shared.clone(), id: id?, visitor, refresh })
     }
 }
 

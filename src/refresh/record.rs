@@ -18,9 +18,12 @@
 //! Every method is one atomic step over plain values, so that a shared store can do the same with
 //! one script a step. It must never: read a clock, draw a random number, wait, log.
 //!
-//! This file is about what is shown and what is given; [`flying`] about what flights change.
+//! This file is about what is shown; [`giving`] about what is given for it, [`flying`] about what
+//! flights change, [`merging`] about what other gateways know.
 
 mod flying;
+mod giving;
+mod merging;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +31,6 @@ use std::time::Duration;
 
 use super::hash::TokenHash;
 use super::settings::Rotation;
-use super::{ForBackend, NewCookies};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Renewed;
 use crate::policy::secret::Secret;
@@ -44,7 +46,7 @@ const ROTATION_GAP_MAX: Duration = Duration::from_secs(15);
 pub(super) const LIFE_UNTOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Confirmations within one grace; with more, some old tokens serve a little longer.
-const CONFIRMATIONS_MAX: usize = 16;
+pub(super) const CONFIRMATIONS_MAX: usize = 16;
 
 /// What one request shows of a session: which of its refresh tokens, and the access token that
 /// came along, if its signature held.
@@ -89,7 +91,8 @@ pub(super) enum Class {
     Ended,
     /// No backend has ever confirmed that this session exists.
     Unproven,
-    /// The browser holds the newest pair: nothing is lost but a cool-down or a grace.
+    /// The browser holds the newest pair, or a shared store does: nothing is lost but a cool-down or
+    /// a grace.
     Confirmed,
     /// Holds the only copy of a working refresh token, or awaits one. Never forgotten for room.
     Kept,
@@ -129,12 +132,16 @@ pub(super) struct Record {
     generation: u64,
     /// The generation that brought the head's refresh token.
     refresh_generation: u64,
-    /// Which refresh tokens the browser has shown, and when (uptime); newest last. All but the
-    /// first are within their grace.
+    /// Which refresh tokens the browser has shown, and the uptime at which the older ones are spent
+    /// for that; newest last. All but the first are within their grace.
     confirmations: VecDeque<(u64, Duration)>,
     /// The head's cookies have left at least once.
     delivered: bool,
     state: State,
+    /// A flight has not landed yet. One that ended meanwhile is remembered until it has: forgotten
+    /// and founded again, the session would depart a second time with the refresh token that is in
+    /// the air, and take the first flight's landing for its own.
+    airborne: bool,
     failures: u32,
     rotated_at: Option<Duration>,
     person: Option<Person>,
@@ -142,6 +149,10 @@ pub(super) struct Record {
     access_ends: UnixSeconds,
     last_used: Duration,
     life_end: Option<Duration>,
+    /// A store that gateways share has this head, too.
+    stored: bool,
+    /// When a store was last asked about this session.
+    synced_at: Option<Duration>,
 }
 
 impl Record {
@@ -162,39 +173,40 @@ impl Record {
             unchecked: None,
             generation: 0,
             refresh_generation: 0,
-            confirmations: VecDeque::from([(0, now.uptime)]),
+            confirmations: VecDeque::from([(0, now.uptime + GRACE)]),
             delivered: false,
             state: State::Idle,
+            airborne: false,
             failures: 0,
             rotated_at: None,
             person: None,
             access_ends: UnixSeconds::default(),
             last_used: now.uptime,
             life_end: None,
+            stored: false,
+            synced_at: None,
         }
     }
 
     /// Notes that a browser showed this: use prolongs the record, the head's token confirms it.
-    pub fn note_shown(&mut self, shown: Shown, now: Now) {
+    ///
+    /// Says whether it has confirmed the head just now.
+    pub fn note_shown(&mut self, shown: Shown, now: Now) -> bool {
         let standing = self.standing(shown, now);
         if self.is_over() || matches!(standing, Standing::Spent | Standing::Foreign) {
-            return;
+            return false;
         }
-        if standing == Standing::Newest && !self.is_confirmed() {
-            // What is older than the newest lapsed confirmation adds nothing to it.
-            while self.confirmations.get(1).is_some_and(|(_, at)| now.uptime >= *at + GRACE) {
-                self.confirmations.pop_front();
-            }
-            if self.confirmations.len() >= CONFIRMATIONS_MAX {
-                // Not the first: it keeps what was spent long ago spent.
-                self.confirmations.remove(1);
-            }
-            self.confirmations.push_back((self.refresh_generation, now.uptime));
+        let confirms = standing == Standing::Newest && !self.is_confirmed();
+        if confirms {
+            self.confirm(self.refresh_generation, now.uptime + GRACE, now);
         }
         self.last_used = now.uptime;
-        if let Some(verified) = shown.access {
+        // Whose a stored head is that has yet to be checked says the head, not who comes first.
+        let unchecked = self.stored && self.unchecked.is_some();
+        if let Some(verified) = shown.access.filter(|_| !unchecked) {
             self.know(verified);
         }
+        confirms
     }
 
     /// What the shown token is worth. `rest`: how long the endpoint takes no calls.
@@ -234,35 +246,6 @@ impl Record {
         self.close(State::Ended);
     }
 
-    /// The head's cookies if this browser lacks them; and whether they have left before.
-    pub fn deliver(&mut self, shown: Shown, now: Now) -> Option<(NewCookies, bool)> {
-        // After the end there is no access token; before a check the refresh token is newer.
-        let access = self.access.as_ref().filter(|_| self.unchecked.is_none())?;
-        let refresh = match self.standing(shown, now) {
-            Standing::Old if !self.is_confirmed() || self.rotation == Rotation::None => {
-                Some(self.refresh.clone())
-            }
-            Standing::Newest if lacks(shown, &access.verified) => None,
-            Standing::Newest | Standing::Old | Standing::Spent | Standing::Foreign => return None,
-        };
-        let cookies = self.cookies(access, refresh, now);
-        Some((cookies, std::mem::replace(&mut self.delivered, true)))
-    }
-
-    /// What a request to the auth backend itself may show it.
-    pub fn for_backend(&self, shown: Shown, now: Now) -> ForBackend {
-        if self.is_over() {
-            return ForBackend::Withhold;
-        }
-        match (self.standing(shown, now), &self.access) {
-            (Standing::Newest | Standing::Old, Some(access)) => {
-                ForBackend::Newest(self.cookies(access, Some(self.refresh.clone()), now))
-            }
-            (Standing::Newest, None) => ForBackend::AsItCame,
-            (Standing::Old | Standing::Spent | Standing::Foreign, _) => ForBackend::Withhold,
-        }
-    }
-
     pub fn issuer(&self) -> IssuerId {
         self.issuer
     }
@@ -286,26 +269,27 @@ impl Record {
     }
 
     pub fn class(&self) -> Class {
+        if self.airborne {
+            return Class::Kept;
+        }
         match self.state {
             State::Dead => Class::Dead,
             State::Ended => Class::Ended,
             State::Running => Class::Kept,
             State::Idle | State::Cooling { .. } if self.generation == 0 => Class::Unproven,
             State::Idle | State::Cooling { .. } => {
-                let expendable = self.is_confirmed() && self.unchecked.is_none();
-                if expendable { Class::Confirmed } else { Class::Kept }
+                let elsewhere = self.stored || self.is_confirmed() && self.unchecked.is_none();
+                if elsewhere { Class::Confirmed } else { Class::Kept }
             }
         }
     }
 
     /// Uptime at which the record may be forgotten; never while a flight is on its way.
     pub fn expires(&self) -> Duration {
-        match self.state {
-            State::Running => Duration::MAX,
-            State::Idle | State::Cooling { .. } | State::Dead | State::Ended => {
-                self.life_end.unwrap_or(self.last_used + LIFE_UNTOLD)
-            }
+        if self.airborne {
+            return Duration::MAX;
         }
+        self.life_end.unwrap_or(self.last_used + LIFE_UNTOLD)
     }
 
     fn standing(&self, shown: Shown, now: Now) -> Standing {
@@ -318,8 +302,21 @@ impl Record {
         let outlived = self
             .confirmations
             .iter()
-            .any(|(newer, at)| shown.generation < *newer && now.uptime >= *at + GRACE);
+            .any(|(newer, lapses)| shown.generation < *newer && now.uptime >= *lapses);
         if outlived && self.rotation != Rotation::None { Standing::Spent } else { Standing::Old }
+    }
+
+    /// A browser has shown the refresh token of this generation; the older ones serve until `lapses`.
+    fn confirm(&mut self, generation: u64, lapses: Duration, now: Now) {
+        // What is older than the newest lapsed confirmation adds nothing to it.
+        while self.confirmations.get(1).is_some_and(|(_, lapses)| now.uptime >= *lapses) {
+            self.confirmations.pop_front();
+        }
+        if self.confirmations.len() >= CONFIRMATIONS_MAX {
+            // Not the first: it keeps what was spent long ago spent.
+            self.confirmations.remove(1);
+        }
+        self.confirmations.push_back((generation, lapses));
     }
 
     /// Has the browser shown the head's refresh token?
@@ -377,21 +374,6 @@ impl Record {
         self.access = None;
         self.unchecked = None;
     }
-
-    fn cookies(&self, access: &Access, refresh: Option<Secret>, now: Now) -> NewCookies {
-        NewCookies {
-            issuer: self.issuer,
-            access: access.token.clone(),
-            refresh,
-            max_age_s: self.life_end.map(|end| end.saturating_sub(now.uptime).as_secs()),
-        }
-    }
-}
-
-/// Whether the browser's access token is missing, broken, or older than the head's. One that ends
-/// later is newer: never replaced by an older one.
-fn lacks(shown: Shown, head: &Verified) -> bool {
-    shown.access.is_none_or(|verified| verified.expires_at < head.expires_at)
 }
 
 #[cfg(test)]

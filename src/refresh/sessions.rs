@@ -23,14 +23,14 @@ use crate::policy::time::Now;
 /// Hashes in memory, as a multiple of `sessions_max`.
 const ALIASES_PER_SESSION: usize = 8;
 /// Hashes of one session: a day's worth at one rotation in 85 s.
-const ALIASES_MAX: usize = 1_024;
+pub(super) const ALIASES_MAX: usize = 1_024;
 /// Expired records dropped at one step, so that no step is long.
 const SWEEP_MAX: usize = 4;
 
 /// A session's name: the hash of the refresh token it was first seen with. So gateways that see
 /// it at the same time agree on the name without asking each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SessionId(pub TokenHash);
+pub struct SessionId(pub TokenHash);
 
 /// How many records are in which state (metric `sessions{state}`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,16 +116,14 @@ impl Sessions {
         Some(done)
     }
 
-    /// Adds a record under the hash of its refresh token. Call [`Sessions::make_room`] before.
-    pub fn add(&mut self, record: Record) -> SessionId {
-        let id = SessionId(record.hash());
+    /// Adds a record. Call [`Sessions::make_room`] before.
+    pub fn add(&mut self, id: SessionId, record: Record) {
         let rank = (record.class(), record.expires(), id);
         let counted_as = record.state();
         self.ranks.insert(rank);
         *self.counts.of(counted_as) += 1;
         self.entries.insert(id, Entry { record, aliases: VecDeque::new(), rank, counted_as });
         self.add_alias(id, id.0, 0);
-        id
     }
 
     /// A further refresh token of a session.
@@ -178,6 +176,18 @@ impl Sessions {
 
     pub fn counts(&self) -> SessionCounts {
         self.counts
+    }
+
+    /// Every session, those that go first for want of room first.
+    pub fn all(&self) -> Vec<SessionId> {
+        self.ranks.iter().map(|(_, _, id)| *id).collect()
+    }
+
+    /// The hashes that a session is found by, with their generations.
+    pub fn aliases_of(&self, id: SessionId) -> Vec<(TokenHash, u64)> {
+        let Some(entry) = self.entries.get(&id) else { return Vec::new() };
+        let found = |hash: &TokenHash| Some((*hash, self.aliases.get(hash)?.generation));
+        entry.aliases.iter().filter_map(found).collect()
     }
 
     fn aliases_max(&self) -> usize {
@@ -243,7 +253,8 @@ mod tests {
     fn add(sessions: &mut Sessions, token: &str, seconds: u64) -> Option<SessionId> {
         let (refresh, rotation) = (Secret::new(token), Rotation::Strict);
         let record = Record::new(IssuerId(0), rotation, refresh, hash(token), at(seconds));
-        sessions.make_room(true).then(|| sessions.add(record))
+        let id = SessionId(hash(token));
+        sessions.make_room(true).then(|| sessions.add(id, record)).map(|()| id)
     }
 
     /// Brings the session a new refresh token, which nobody has shown yet.
@@ -256,9 +267,10 @@ mod tests {
         let (new, generation) = (hash(token), sessions.get(id).unwrap().generation());
         sessions.step(id, |record| {
             record.depart();
-            record.harvest(answer, Some(new), at(seconds));
+            record.harvest(answer, Some(new), generation, at(seconds));
         });
         sessions.add_alias(id, new, generation + 1);
+        let generation = generation + 1;
         sessions.step(id, |record| record.land(generation, Landing::Unusable, at(seconds), 0.0));
     }
 
@@ -304,6 +316,19 @@ mod tests {
         }
         assert_eq!(add(&mut sessions, "one too many", 6), None);
         assert_eq!(sessions.entries.len(), 4);
+    }
+
+    #[test]
+    fn a_session_that_ended_in_mid_air_is_remembered_until_its_flight_has_landed() {
+        let mut sessions = Sessions::new(1);
+        let id = add(&mut sessions, "logged out", 0).unwrap();
+        sessions.step(id, |record| _ = record.depart());
+        sessions.step(id, Record::end);
+        assert_eq!(add(&mut sessions, "another", 1), None);
+        let end = LIFE_UNTOLD.as_secs();
+        assert!(sessions.find(hash("logged out"), at(end)).is_some());
+        sessions.step(id, |record| record.land(0, Landing::Unwanted, at(end), 0.0));
+        assert_eq!(sessions.find(hash("logged out"), at(end)), None);
     }
 
     #[test]

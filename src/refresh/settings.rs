@@ -51,6 +51,15 @@ pub enum OnReuse {
     Revoke,
 }
 
+/// What becomes of sessions that need renewing while the shared store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They wait: a 503 passes, a killed family of tokens does not.
+    Deny,
+    /// Each gateway renews alone, as if there were no other.
+    Local,
+}
+
 /// `issuers.N.refresh`, checked.
 #[derive(Clone, Debug)]
 pub struct RefreshSettings {

@@ -12,7 +12,7 @@ use crate::listen::Connections;
 use crate::metrics::Metrics;
 use crate::proxy::observe::{Event, Observer};
 use crate::refresh::{
-    self, BudgetResult, EndReason, FlightResult, RefreshEvent, Refresher, Trigger,
+    self, BudgetResult, EndReason, FlightResult, RedisStore, RefreshEvent, Refresher, Trigger,
 };
 use crate::token::Tokens;
 
@@ -96,6 +96,7 @@ fn trigger_word(trigger: Trigger) -> &'static str {
 fn result_word(result: FlightResult) -> &'static str {
     match result {
         FlightResult::Ok => "ok",
+        FlightResult::Shared => "shared",
         FlightResult::Refused => "refused",
         FlightResult::Transient => "transient",
         FlightResult::Ambiguous => "ambiguous",
@@ -118,6 +119,7 @@ fn end_word(reason: EndReason) -> &'static str {
         EndReason::WrongSubject => "wrong_subject",
         EndReason::WrongIssuer => "wrong_issuer",
         EndReason::WrongAudience => "wrong_audience",
+        EndReason::Lost => "lost",
         EndReason::Reuse => "reuse",
         EndReason::Evicted => "evicted",
     }
@@ -129,6 +131,7 @@ pub fn observe(
     tokens: &Arc<Tokens>,
     refresher: &Arc<Refresher>,
     connections: &Connections,
+    store: Option<Arc<RedisStore>>,
 ) -> Arc<dyn Fn() + Send + Sync> {
     let (metrics, tokens, refresher) =
         (Arc::clone(metrics), Arc::clone(tokens), Arc::clone(refresher));
@@ -140,6 +143,8 @@ pub fn observe(
         observe_tokens(&metrics, &tokens);
         observe_sessions(&metrics, &refresher);
         metrics.connections.set(count_of(connections.open()));
+        let degraded = store.as_ref().is_some_and(|store| store.is_degraded());
+        metrics.refresh.store_degraded.set(i64::from(degraded));
     })
 }
 

@@ -39,6 +39,11 @@ impl Context<'_> {
         self.report(at, if expected.is_empty() { problem } else { problem.expected(expected) });
     }
 
+    /// The value there may hold a secret though its key is for none: no shown line contains it.
+    pub fn hide(&mut self, at: &KeyPath) {
+        self.reports.hide_at(self.tree, at);
+    }
+
     /// Reports what `check` found wrong.
     pub fn ok<T>(&mut self, at: &KeyPath, check: Result<T, Problem>) -> Option<T> {
         check.map_err(|problem| self.report(at, problem)).ok()

@@ -12,6 +12,7 @@ mod upstreams;
 mod issuers;
 mod keys;
 mod refresh;
+mod store;
 mod cookies;
 mod identity;
 mod policies;
@@ -43,6 +44,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     let cookies = cookies::cookies(cx, &listeners);
     let mut upstreams = upstreams::upstreams(cx);
     let issuers = issuers::issuers(cx);
+    let store = store::store(cx);
     let identity = identity::global(cx);
     let login = login::redirect(cx);
     let policies = policies::policies(cx);
@@ -64,6 +66,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         upstreams: upstreams.list,
         issuers: issuers.settings,
         refresh: issuers.refresh,
+        store,
         backend_cookies: issuers.backend_cookies,
         cookies,
         managed_headers,

@@ -13,6 +13,7 @@ pub mod server;
 pub mod upstream;
 pub mod issuer;
 pub mod refresh;
+pub mod store;
 pub mod cookies;
 pub mod route;
 
@@ -25,6 +26,7 @@ use self::cookies::Cookies;
 use self::issuer::Issuer;
 use self::route::{Policy, Route};
 use self::server::{Admin, Limits, Listener, Log, Paths, Shutdown};
+use self::store::Store;
 use self::upstream::Upstream;
 use self::values::List;
 
@@ -58,6 +60,8 @@ pub struct Gateway {
     pub issuers: BTreeMap<String, Issuer>,
     /// The cookies in which the gateway keeps a browser's tokens.
     pub cookies: Cookies,
+    /// Where session records are kept, so that several gateways act as one.
+    pub store: Store,
     /// What happens to whoever may not pass.
     pub on_denied: OnDenied,
     /// Headers that tell the app who asks: name to template. Templates mix text with claims, such
@@ -126,6 +130,7 @@ impl Default for Gateway {
             upstreams: BTreeMap::new(),
             issuers: BTreeMap::new(),
             cookies: Cookies::default(),
+            store: Store::default(),
             on_denied: OnDenied::default(),
             identity_headers: headers.map(|(name, text)| (name.into(), text.into())).into(),
             policies: BTreeMap::new(),

@@ -9,11 +9,12 @@ use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
 use crate::refresh::breaker::Health;
-use crate::refresh::events::{BudgetResult, Detail, RefreshEvent, Trigger};
+use crate::refresh::events::{BudgetResult, Detail, FlightResult, RefreshEvent, Trigger};
 use crate::refresh::hash::TokenHash;
 use crate::refresh::outcome::Answer;
 use crate::refresh::record::{Landing, Record, State, View, Work};
 use crate::refresh::sessions::{Found, SessionId};
+use crate::refresh::store::ClaimId;
 
 /// Flights at one time. Each holds a connection to an auth backend, or will when its turn comes.
 const FLIGHTS_MAX: usize = 1_024;
@@ -24,14 +25,20 @@ const NO_ROOM_POLL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(in crate::refresh) struct Job {
     pub id: SessionId,
+    pub claim: ClaimId,
     pub issuer: IssuerId,
     pub trigger: Trigger,
     /// How long it waits for its turn, before it asks.
     pub delay: Duration,
     pub departed: Duration,
     /// Of the refresh token that was the head's at departure.
-    hash: TokenHash,
-    generation: u64,
+    pub hash: TokenHash,
+    /// Of the head that its work is about now.
+    pub generation: u64,
+    /// Another gateway brought the head that its work is about.
+    pub overtaken: bool,
+    /// No backend had ever confirmed this session at departure.
+    stranger: bool,
     client: IpAddr,
 }
 
@@ -85,8 +92,9 @@ impl Ledger {
     /// The turn of a flight that had to wait for it has come: it may ask, unless that makes no sense
     /// any more.
     pub fn take_off(&mut self, job: &Job, now: Now) -> Result<(), Landing> {
-        let state = self.sessions.get(job.id).map(Record::state);
-        if state != Some(State::Running) {
+        let now_is = self.sessions.get(job.id).map(|it| (it.state(), it.generation()));
+        // Another gateway may have brought a newer head while it waited: this one's token is spent.
+        if now_is != Some((State::Running, job.generation)) {
             return Err(Landing::Unwanted);
         }
         let Some(endpoint) = self.endpoints.get_mut(&job.issuer) else { return Ok(()) };
@@ -109,16 +117,17 @@ impl Ledger {
     /// The backend answered with tokens: what is left to do with them, if they are still wanted.
     pub fn harvest(
         &mut self,
-        job: &Job,
+        job: &mut Job,
         answer: Answer,
         hash: Option<TokenHash>,
         now: Now,
     ) -> Option<Work> {
         let access = answer.access.clone();
         let (new, since, generation) = self.sessions.step(job.id, |record| {
-            let wanted = record.harvest(answer, hash, now);
+            let wanted = record.harvest(answer, hash, job.generation, now);
             wanted.then(|| (record.hash(), record.refresh_generation(), record.generation()))
         })??;
+        (job.generation, job.overtaken) = (generation, false);
         self.sessions.add_alias(job.id, new, since);
         self.events.push(RefreshEvent::Rotated {
             issuer: self.name(job.issuer),
@@ -130,8 +139,13 @@ impl Ledger {
     }
 
     /// A kept access token has expired while it waited: on with asking, if still wanted.
-    pub fn outlived(&mut self, job: &Job, verified: Arc<Verified>) -> Option<Work> {
-        self.sessions.step(job.id, |record| record.outlived(verified))?
+    pub fn outlived(&mut self, job: &mut Job, verified: Arc<Verified>) -> Option<Work> {
+        let (work, generation) = self.sessions.step(job.id, |record| {
+            (record.outlived(job.generation, verified), record.generation())
+        })?;
+        job.overtaken |= generation != job.generation;
+        job.generation = generation;
+        work
     }
 
     /// A flight is back, with what came of it and a word for the log.
@@ -147,7 +161,7 @@ impl Ledger {
         self.in_flight = self.in_flight.saturating_sub(1);
         let refused = matches!(landing, Landing::Refused);
         let mut result = landing.result();
-        let stranger = job.generation == 0;
+        let stranger = job.stranger;
         if stranger {
             self.strangers.answered(job.client, refused, now);
         }
@@ -158,8 +172,12 @@ impl Ledger {
         });
         // No record: the session ended in mid-air and was forgotten since.
         if let Some((landed, dead)) = landed {
-            result = landed.result;
+            result = match landed.result {
+                FlightResult::Ok if job.overtaken => FlightResult::Shared,
+                result => result,
+            };
             if let Some(reason) = landed.ended {
+                self.over_for(job.id, reason);
                 let session = job.id.0.to_string();
                 self.events.push(RefreshEvent::Ended { issuer: issuer.clone(), session, reason });
             }
@@ -235,7 +253,8 @@ impl Ledger {
         }
         let rotation = self.endpoints.get(&visitor.issuer)?.rotation;
         let record = Record::new(visitor.issuer, rotation, refresh.clone(), visitor.hash, now);
-        let id = self.sessions.add(record);
+        let id = SessionId(visitor.hash);
+        self.sessions.add(id, record);
         let shown = visitor.shown(Found { id, generation: 0 });
         self.sessions.step(id, |record| record.note_shown(shown, now));
         Some(id)
@@ -255,15 +274,32 @@ impl Ledger {
         let (issuer, client) = (visitor.issuer, visitor.client);
         if let (Work::Ask { .. }, Some(endpoint)) = (&work, self.endpoints.get_mut(&issuer)) {
             endpoint.take_turn(now);
-            if delay.is_zero() {
+            // With a store, a flight may find that it need not ask.
+            if delay.is_zero() && !self.shared {
                 endpoint.departed(now);
             }
         }
-        if generation == 0 {
+        let stranger = generation == 0;
+        if stranger {
             self.strangers.asked(client);
         }
         self.in_flight += 1;
+        self.departures += 1;
+        let claim = ClaimId(self.departures);
         let departed = now.uptime + delay;
-        Some((Job { id, issuer, trigger, delay, departed, hash, generation, client }, work))
+        let job = Job {
+            id,
+            claim,
+            issuer,
+            trigger,
+            delay,
+            departed,
+            hash,
+            generation,
+            overtaken: false,
+            stranger,
+            client,
+        };
+        Some((job, work))
     }
 }

@@ -53,6 +53,13 @@ pub(in crate::refresh) enum Landing {
     /// It arrived after the session had ended.
     Unwanted,
     Refused,
+    /// Another gateway showed the refresh token and was never heard of again. Showing it once more
+    /// might be its second use.
+    Lost,
+    /// The store that gateways share does not answer, and without it nobody may ask.
+    StoreAway,
+    /// The store knows the session under another name, which the next look-up brings.
+    Renamed,
     Misconfigured,
     Transient {
         retry_after: Option<Duration>,
@@ -73,8 +80,11 @@ impl Landing {
             | Landing::Wrong(_)
             | Landing::Unusable
             | Landing::Misconfigured => FlightResult::Misconfigured,
-            Landing::KeysAway { .. } | Landing::Transient { .. } => FlightResult::Transient,
-            Landing::Ambiguous { .. } => FlightResult::Ambiguous,
+            Landing::KeysAway { .. }
+            | Landing::Transient { .. }
+            | Landing::StoreAway
+            | Landing::Renamed => FlightResult::Transient,
+            Landing::Ambiguous { .. } | Landing::Lost => FlightResult::Ambiguous,
         }
     }
 }
@@ -95,19 +105,25 @@ impl Record {
     /// A flight departs.
     pub fn depart(&mut self) -> Work {
         self.state = State::Running;
-        match &self.unchecked {
-            Some(access) => Work::Check { access: access.clone(), kept: true },
-            None => self.ask(),
-        }
+        self.airborne = true;
+        self.work()
     }
 
-    /// The backend answered: the new refresh token counts from now on. Says whether the answer is
-    /// still wanted (the session may have ended meanwhile).
-    pub fn harvest(&mut self, answer: Answer, hash: Option<TokenHash>, now: Now) -> bool {
-        if self.state != State::Running {
+    /// The backend answered: the new refresh token counts from now on. `asked`: the generation whose
+    /// refresh token it was shown. Says whether the answer is still wanted: the session may have ended
+    /// meanwhile, or another gateway may have brought a newer head.
+    pub fn harvest(
+        &mut self,
+        answer: Answer,
+        hash: Option<TokenHash>,
+        asked: u64,
+        now: Now,
+    ) -> bool {
+        if self.state != State::Running || asked != self.generation {
             return false;
         }
         self.generation += 1;
+        self.stored = false;
         self.delivered = false;
         self.unchecked = Some(answer.access);
         let told =
@@ -125,27 +141,31 @@ impl Record {
         true
     }
 
-    /// A kept access token could be checked at last, but has expired by now: on with asking, or
-    /// with nothing if it was another person's or the session has ended.
-    pub fn outlived(&mut self, verified: Arc<Verified>) -> Option<Work> {
+    /// A kept access token could be checked at last, but has expired by now: on with asking, or with
+    /// nothing if it was another person's or the session has ended. `generation`: of the head whose
+    /// token it was; what was learned of it says nothing about one that came meanwhile.
+    pub fn outlived(&mut self, generation: u64, verified: Arc<Verified>) -> Option<Work> {
         if self.state != State::Running || self.is_foreign(&verified) {
             return None;
         }
-        self.accept(verified);
-        Some(self.ask())
+        if generation == self.generation {
+            self.accept(verified);
+        }
+        Some(self.work())
     }
 
-    /// A flight is back. `generation` is the one it departed with, `jitter` lies in 0 to 1.
+    /// A flight is back. `generation`: of the head that its landing is about; `jitter` lies in 0 to 1.
     ///
-    /// Nothing changes if the session has ended, or if a newer head was published meanwhile
-    /// (another gateway's; what an older refresh token is told says nothing about the newer one).
+    /// Nothing changes if the session has ended, or if another gateway brought a newer head meanwhile:
+    /// what an older refresh token is told says nothing about the newer one.
     pub fn land(&mut self, generation: u64, landing: Landing, now: Now, jitter: f64) -> Landed {
         let result = landing.result();
         let unchanged = Landed { result, ended: None };
+        self.airborne = false;
         if self.state != State::Running {
             return unchanged;
         }
-        if generation < self.generation && self.unchecked.is_none() {
+        if generation != self.generation {
             self.state = State::Idle;
             return unchanged;
         }
@@ -159,6 +179,15 @@ impl Record {
             Landing::Refused => {
                 self.close(State::Dead);
                 return Landed { result, ended: Some(EndReason::Refused) };
+            }
+            Landing::Lost => {
+                self.close(State::Dead);
+                return Landed { result, ended: Some(EndReason::Lost) };
+            }
+            Landing::StoreAway | Landing::Renamed => {
+                // Nothing was learned of this session; the store has a rest of its own.
+                self.state = State::Idle;
+                return unchanged;
             }
             Landing::Good(verified) => {
                 self.accept(verified);
@@ -218,6 +247,14 @@ impl Record {
         self.know(&verified);
         if let Some(token) = self.unchecked.take() {
             self.access = Some(Access { token, verified });
+        }
+    }
+
+    /// What is to do first: what has arrived is checked before more is asked for.
+    pub(super) fn work(&self) -> Work {
+        match &self.unchecked {
+            Some(access) => Work::Check { access: access.clone(), kept: true },
+            None => self.ask(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::policy::claims::Identity;
 use crate::refresh::events::{EndReason, FlightResult};
 use crate::refresh::hash::Hasher;
 use crate::refresh::outcome::Answer;
+use crate::refresh::{ForBackend, NewCookies};
 
 const ISSUER: IssuerId = IssuerId(0);
 const LIFE: u64 = 300;
@@ -51,10 +52,10 @@ fn answer(access: &str, refresh: Option<&str>) -> Answer {
 
 /// Asks and gets `answer` for alice at `now`, as a whole flight.
 fn rotate(record: &mut Record, access: &str, refresh: Option<&str>, now: Now) {
-    let generation = record.generation();
     record.depart();
-    assert!(record.harvest(answer(access, refresh), refresh.map(hash), now));
-    let landed = record.land(generation, Landing::Good(verified("alice", now.unix.0)), now, 1.0);
+    let asked = record.generation();
+    assert!(record.harvest(answer(access, refresh), refresh.map(hash), asked, now));
+    let landed = record.land(asked + 1, Landing::Good(verified("alice", now.unix.0)), now, 1.0);
     assert_eq!(landed, Landed { result: FlightResult::Ok, ended: None });
 }
 
@@ -212,7 +213,7 @@ fn the_first_delivery_of_the_next_head_is_a_first_one() {
 fn no_cookies_leave_while_a_newer_answer_is_checked() {
     let mut record = rotated();
     record.depart();
-    record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), at(550));
+    record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), 1, at(550));
     assert_eq!(delivered(&mut record, shows(0), at(550)), None);
     assert_eq!(delivered(&mut record, shows(1), at(550)), None);
 }
@@ -289,8 +290,8 @@ fn a_renewed_token_of_another_subject_ends_the_session() {
     for landing in [Landing::Good, Landing::ExpiredOnArrival] {
         let mut record = rotated();
         record.depart();
-        record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), at(600));
-        let landed = record.land(1, landing(verified("mallory", 600)), at(600), 1.0);
+        record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), 1, at(600));
+        let landed = record.land(2, landing(verified("mallory", 600)), at(600), 1.0);
         assert_eq!(landed.ended, Some(EndReason::WrongSubject));
         assert_eq!(landed.result, FlightResult::Misconfigured);
         assert!(matches!(record.view(shows(0), at(600), None), View::Ended));
@@ -322,7 +323,7 @@ fn a_flight_that_lands_after_the_end_changes_nothing() {
     let mut record = rotated();
     record.depart();
     record.end();
-    assert!(!record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), at(600)));
+    assert!(!record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), 1, at(600)));
     record.land(1, Landing::Good(verified("alice", 600)), at(600), 1.0);
     assert_eq!(record.state(), State::Ended);
     assert_eq!(delivered(&mut record, shows(0), at(600)), None);
@@ -333,9 +334,9 @@ fn a_flight_that_lands_after_the_end_changes_nothing() {
 fn an_answer_that_arrives_after_the_end_during_the_check_changes_nothing() {
     let mut record = rotated();
     record.depart();
-    record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), at(600));
+    record.harvest(answer("at2", Some("rt2")), Some(hash("rt2")), 1, at(600));
     record.end();
-    record.land(1, Landing::Good(verified("alice", 600)), at(600), 1.0);
+    record.land(2, Landing::Good(verified("alice", 600)), at(600), 1.0);
     assert!(matches!(record.view(shows(1), at(600), None), View::Ended));
     assert!(record.access.is_none());
 }
@@ -461,8 +462,8 @@ fn an_absurd_expiry_does_not_overflow() {
     assert!(rests(record.view(shows(0), at(0), None)) <= LIFE_UNTOLD);
     record.depart();
     let told = Answer { max_age_s: Some(u64::MAX), ..answer("at1", Some("rt1")) };
-    record.harvest(told, Some(hash("rt1")), at(1));
-    record.land(0, Landing::Unusable, at(1), 1.0);
+    record.harvest(told, Some(hash("rt1")), 0, at(1));
+    record.land(1, Landing::Unusable, at(1), 1.0);
     assert_eq!(record.expires(), Duration::from_secs(400 * 24 * 3600 + 1));
 }
 
@@ -470,9 +471,9 @@ fn an_absurd_expiry_does_not_overflow() {
 fn two_rotations_are_apart_even_if_the_new_token_is_in_its_window_at_once() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(300));
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(300));
     // The backend handed out a token that has 50 of its 300 seconds left.
-    record.land(0, Landing::Good(verified("alice", 50)), at(300), 1.0);
+    record.land(1, Landing::Good(verified("alice", 50)), at(300), 1.0);
     assert_eq!(served(record.view(shows(1), at(301), None)), "at1");
     assert!(matches!(record.view(shows(1), at(315), None), View::Live));
 }
@@ -481,10 +482,10 @@ fn two_rotations_are_apart_even_if_the_new_token_is_in_its_window_at_once() {
 fn the_gap_between_rotations_is_a_quarter_of_a_short_life() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(100));
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(100));
     let short = Verified { life_s: 20, ..Arc::into_inner(verified("alice", 0)).unwrap() };
     let short = Verified { refresh_at: UnixSeconds(0), ..short };
-    record.land(0, Landing::Good(Arc::new(short)), at(100), 1.0);
+    record.land(1, Landing::Good(Arc::new(short)), at(100), 1.0);
     assert_eq!(served(record.view(shows(1), at(104), None)), "at1");
     assert!(matches!(record.view(shows(1), at(105), None), View::Live));
 }
@@ -493,9 +494,9 @@ fn the_gap_between_rotations_is_a_quarter_of_a_short_life() {
 fn an_answer_whose_keys_are_away_is_kept_and_checked_again_without_asking() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(300));
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(300));
     let away = Landing::KeysAway { retry_after: Duration::from_secs(5) };
-    let landed = record.land(0, away, at(300), 1.0);
+    let landed = record.land(1, away, at(300), 1.0);
     assert_eq!(landed, Landed { result: FlightResult::Transient, ended: None });
     assert_eq!(rests(record.view(shows(0), at(300), None)).as_secs(), 5);
     assert_eq!((record.deliver(shows(0), at(300)), record.class()), (None, Class::Kept));
@@ -511,8 +512,8 @@ fn an_answer_whose_keys_are_away_is_kept_and_checked_again_without_asking() {
 fn a_kept_answer_needs_no_endpoint() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(0));
-    record.land(0, Landing::KeysAway { retry_after: Duration::ZERO }, at(0), 1.0);
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(0));
+    record.land(1, Landing::KeysAway { retry_after: Duration::ZERO }, at(0), 1.0);
     let breaker = Some(Duration::from_secs(60));
     assert!(matches!(record.view(shows(0), at(1), breaker), View::Live));
 }
@@ -521,21 +522,34 @@ fn a_kept_answer_needs_no_endpoint() {
 fn a_kept_answer_that_expired_meanwhile_leads_to_asking_with_the_new_token() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(0));
-    record.land(0, Landing::KeysAway { retry_after: Duration::ZERO }, at(0), 1.0);
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(0));
+    record.land(1, Landing::KeysAway { retry_after: Duration::ZERO }, at(0), 1.0);
     record.depart();
-    let work = record.outlived(verified("alice", 0)).unwrap();
+    let work = record.outlived(1, verified("alice", 0)).unwrap();
     assert_eq!(asks_with(work), "rt1");
     record.unchecked = Some(Secret::new("at2"));
-    assert!(record.outlived(verified("mallory", 0)).is_none());
+    assert!(record.outlived(1, verified("mallory", 0)).is_none());
+}
+
+#[test]
+fn a_check_says_nothing_about_a_head_that_came_meanwhile() {
+    let mut record = first();
+    record.depart();
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(0));
+    record.land(1, Landing::KeysAway { retry_after: Duration::ZERO }, at(0), 1.0);
+    record.depart();
+    (record.generation, record.unchecked) = (2, Some(Secret::new("at2")));
+    let work = record.outlived(1, verified("alice", 0)).unwrap();
+    assert!(matches!(work, Work::Check { access, .. } if access == Secret::new("at2")));
+    assert!(record.access.is_none());
 }
 
 #[test]
 fn a_token_that_expired_on_the_way_cools_down_and_keeps_the_new_refresh_token() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), at(900));
-    let landed = record.land(0, Landing::ExpiredOnArrival(verified("alice", 300)), at(900), 1.0);
+    record.harvest(answer("at1", Some("rt1")), Some(hash("rt1")), 0, at(900));
+    let landed = record.land(1, Landing::ExpiredOnArrival(verified("alice", 300)), at(900), 1.0);
     assert_eq!(landed, Landed { result: FlightResult::Misconfigured, ended: None });
     assert_eq!(rests(record.view(shows(0), at(900), None)).as_secs(), 1);
     assert_eq!(delivered(&mut record, shows(0), at(900)), pair("at1", Some("rt1")));
@@ -546,8 +560,8 @@ fn a_token_that_expired_on_the_way_cools_down_and_keeps_the_new_refresh_token() 
 fn an_unusable_token_keeps_the_session_and_the_new_refresh_token() {
     let mut record = first();
     record.depart();
-    record.harvest(answer("opaque", Some("rt1")), Some(hash("rt1")), at(0));
-    record.land(0, Landing::Unusable, at(0), 1.0);
+    record.harvest(answer("opaque", Some("rt1")), Some(hash("rt1")), 0, at(0));
+    record.land(1, Landing::Unusable, at(0), 1.0);
     assert_eq!((record.deliver(shows(0), at(0)), record.class()), (None, Class::Kept));
     assert_eq!(asks_with(record.depart()), "rt1");
 }
@@ -556,8 +570,8 @@ fn an_unusable_token_keeps_the_session_and_the_new_refresh_token() {
 fn an_unusable_token_leaves_the_one_before_in_use() {
     let mut record = rotated();
     record.depart();
-    record.harvest(answer("opaque", Some("rt2")), Some(hash("rt2")), at(550));
-    record.land(1, Landing::Unusable, at(550), 1.0);
+    record.harvest(answer("opaque", Some("rt2")), Some(hash("rt2")), 1, at(550));
+    record.land(2, Landing::Unusable, at(550), 1.0);
     assert_eq!(served(record.view(shows(1), at(550), None)), "at1");
     assert_eq!(delivered(&mut record, shows(1), at(550)), pair("at1", Some("rt2")));
 }
@@ -588,8 +602,8 @@ fn a_record_lives_as_long_as_its_refresh_token_and_says_what_is_left() {
     record.depart();
     assert_eq!(record.expires(), Duration::MAX);
     let told = Answer { max_age_s: Some(3_600), ..answer("at1", Some("rt1")) };
-    record.harvest(told, Some(hash("rt1")), at(300));
-    record.land(0, Landing::Good(verified("alice", 300)), at(300), 1.0);
+    record.harvest(told, Some(hash("rt1")), 0, at(300));
+    record.land(1, Landing::Good(verified("alice", 300)), at(300), 1.0);
     assert_eq!(record.expires(), Duration::from_secs(3_900));
     let (cookies, _) = record.deliver(shows(0), at(900)).unwrap();
     assert_eq!(cookies.max_age_s, Some(3_000));
@@ -620,8 +634,8 @@ fn only_what_is_lost_for_good_is_kept_at_any_price() {
     record.note_shown(shows(1), at(310));
     assert_eq!(record.class(), Class::Confirmed);
     record.depart();
-    record.harvest(answer("at2", None), None, at(600));
-    record.land(1, Landing::KeysAway { retry_after: Duration::ZERO }, at(600), 1.0);
+    record.harvest(answer("at2", None), None, 1, at(600));
+    record.land(2, Landing::KeysAway { retry_after: Duration::ZERO }, at(600), 1.0);
     assert_eq!(record.class(), Class::Kept);
     record.end();
     assert_eq!(record.class(), Class::Ended);

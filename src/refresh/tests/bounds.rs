@@ -14,7 +14,7 @@ async fn strangers_with_random_tokens_neither_hammer_nor_push_anybody_out() {
         assert_eq!(world.renew(&Secret::new(format!("random{number}"))).await, "refused");
     }
     assert_eq!(world.backend.calls(), 1 + 20);
-    assert_eq!(world.look_up(&Secret::new("alice.1")), token("alice", 0));
+    assert_eq!(world.look_up(&Secret::new("alice.1")).await, token("alice", 0));
     assert_eq!(world.refresher.gauges().sessions, SessionCounts { idle: 1, ..Default::default() });
 }
 
@@ -28,7 +28,7 @@ async fn strangers_cannot_push_sessions_out_while_the_backend_is_down() {
         world.backend.fault(transient());
         world.renew(&Secret::new(format!("random{number}"))).await;
     }
-    assert_eq!(world.look_up(&Secret::new("alice.1")), token("alice", 0));
+    assert_eq!(world.look_up(&Secret::new("alice.1")).await, token("alice", 0));
     let sessions = world.refresher.gauges().sessions;
     assert!(sessions.idle + sessions.cooling <= 10, "{sessions:?}");
 }
@@ -42,9 +42,9 @@ async fn a_burst_of_random_tokens_from_one_address_waits_for_the_first_answers()
         world.refresher.start(&world.shows(&token), world.now());
     }
     assert_eq!(world.refresher.gauges().in_flight, 20);
-    assert!(world.look_up(&Secret::new("another")).starts_with("cooling"));
+    assert!(world.look_up(&Secret::new("another")).await.starts_with("cooling"));
     seconds(2).await;
-    assert_eq!(world.look_up(&Secret::new("another")), "dead");
+    assert_eq!(world.look_up(&Secret::new("another")).await, "dead");
     assert_eq!(world.backend.calls(), 20);
 }
 
@@ -74,8 +74,8 @@ async fn a_refused_token_stays_refused_while_the_breaker_is_open() {
         world.backend.fault(transient());
         world.renew(&world.backend.log_in(&format!("person{number}"))).await;
     }
-    assert_eq!(world.look_up(&world.backend.log_in("alice")), "cooling 2");
-    assert_eq!(world.look_up(&unknown), "dead");
+    assert_eq!(world.look_up(&world.backend.log_in("alice")).await, "cooling 2");
+    assert_eq!(world.look_up(&unknown).await, "dead");
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,5 +141,5 @@ async fn draining_waits_for_flights_but_not_for_ever() {
     world.refresher.start(&world.shows_both(&alice, "alice", 250), world.now());
     assert!(!world.refresher.drain(Duration::from_secs(2)).await);
     assert!(world.refresher.drain(Duration::from_secs(2)).await);
-    assert_eq!(world.look_up(&alice), token("alice", 0));
+    assert_eq!(world.look_up(&alice).await, token("alice", 0));
 }

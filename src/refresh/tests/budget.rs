@@ -29,7 +29,7 @@ async fn the_expired_are_served_one_a_second_and_the_last_is_told_when_to_come()
     expected.extend(["unavailable 1".to_owned(), "unavailable 6".to_owned()]);
     assert_eq!(told, expected);
     seconds(1).await;
-    assert_eq!(world.look_up(&people[5]), token("person5", 5));
+    assert_eq!(world.look_up(&people[5]).await, token("person5", 5));
     assert_eq!((count(&world, BudgetResult::Queued), count(&world, BudgetResult::Full)), (5, 1));
     assert_eq!(world.backend.calls(), 6);
 }
@@ -65,7 +65,7 @@ async fn a_client_that_hangs_up_in_the_queue_finds_its_session_renewed() {
     let gone = timeout(Duration::from_millis(100), world.renew(&people[1])).await;
     assert!(gone.is_err());
     seconds(1).await;
-    assert_eq!(world.look_up(&people[1]), token("person1", 1));
+    assert_eq!(world.look_up(&people[1]).await, token("person1", 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +75,7 @@ async fn a_session_that_ends_in_the_queue_is_not_asked_for() {
     world.renew(&people[0]).await;
     let (told, ()) = tokio::join!(world.renew(&people[1]), async {
         sleep(Duration::from_millis(500)).await;
-        world.refresher.end(ISSUER, &people[1], world.now());
+        world.refresher.end(ISSUER, &people[1], world.now()).await;
     });
     assert_eq!((told.as_str(), world.backend.calls()), ("ended", 1));
     assert_eq!(world.refresher.gauges().in_flight, 0);

@@ -25,7 +25,7 @@ pub const LIFE_S: u64 = 300;
 pub const WINDOW_S: u64 = 90;
 pub const WAIT: Duration = Duration::from_secs(5);
 pub const TIMEOUT: Duration = Duration::from_secs(20);
-const START: u64 = 1_000_000;
+pub const START: u64 = 1_000_000;
 
 /// What the backend does to one call, in place of answering well.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub struct Backend {
     pub takes_old_tokens: AtomicBool,
     /// Every refresh token that was shown, in order.
     shown: Mutex<Vec<String>>,
-    now: Mutex<Option<Arc<dyn Fn() -> Now + Send + Sync>>>,
+    pub now: Mutex<Option<Arc<dyn Fn() -> Now + Send + Sync>>>,
 }
 
 impl Backend {
@@ -186,7 +186,7 @@ impl Verify for Verifier {
     }
 }
 
-fn verified(subject: &str, start: u64) -> Arc<Verified> {
+pub fn verified(subject: &str, start: u64) -> Arc<Verified> {
     Arc::new(Verified {
         issuer: ISSUER,
         subject: subject.into(),
@@ -223,10 +223,20 @@ impl World {
 
     fn made_of(settings: RefreshSettings, sessions_max: usize) -> World {
         let begin = Instant::now();
+        World::over(settings, sessions_max, Arc::default(), begin, None)
+    }
+
+    /// One of several gateways: they share a backend, a store and the time since `begin`.
+    pub fn over(
+        settings: RefreshSettings,
+        sessions_max: usize,
+        backend: Arc<Backend>,
+        begin: Instant,
+        store: Option<(Arc<dyn SessionStore>, OnFailure)>,
+    ) -> World {
         let start = Now { unix: UnixSeconds(START), uptime: Duration::ZERO };
         let edges =
             Edges { now: Arc::new(move || start.later(begin.elapsed())), random: Arc::new(|| 1.0) };
-        let backend = Arc::new(Backend::default());
         *backend.now.lock().unwrap() = Some(edges.now.clone());
         let verifier = Arc::new(Verifier::default());
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -239,6 +249,7 @@ impl World {
             edges: edges.clone(),
             runtime: Handle::current(),
             observer: Arc::new(move |event| notes.lock().unwrap().push(event.clone())),
+            store,
         });
         World { refresher: Arc::new(refresher), backend, verifier, events, edges }
     }
@@ -271,14 +282,14 @@ impl World {
     }
 
     /// Looks up, as every request does first.
-    pub fn look_up(&self, token: &Secret) -> String {
-        told(&self.refresher.look_up(&self.shows(token), self.now()).0)
+    pub async fn look_up(&self, token: &Secret) -> String {
+        told(&self.refresher.look_up(&self.shows(token), self.now()).await.0)
     }
 
     /// The cookies that a response to a request with this token may carry.
-    pub fn cookies(&self, token: &Secret) -> Option<(String, Option<String>)> {
-        let (_, handle) = self.refresher.look_up(&self.shows(token), self.now());
-        let cookies = handle?.deliverable(self.now())?;
+    pub async fn cookies(&self, token: &Secret) -> Option<(String, Option<String>)> {
+        let (_, handle) = self.refresher.look_up(&self.shows(token), self.now()).await;
+        let cookies = handle?.deliverable(self.now()).await?;
         let refresh = cookies.refresh.map(|refresh| refresh.expose().to_owned());
         Some((cookies.access.expose().to_owned(), refresh))
     }
@@ -293,6 +304,7 @@ impl World {
         for event in self.events() {
             let label = match event {
                 RefreshEvent::Finished { result: FlightResult::Ok, .. } => "ok",
+                RefreshEvent::Finished { result: FlightResult::Shared, .. } => "shared",
                 RefreshEvent::Finished { result: FlightResult::Refused, .. } => "refused",
                 RefreshEvent::Finished { result: FlightResult::Transient, .. } => "transient",
                 RefreshEvent::Finished { result: FlightResult::Ambiguous, .. } => "ambiguous",

@@ -13,7 +13,7 @@ async fn forty_requests_with_one_expired_token_make_one_grant() {
     let requests: Vec<_> = (0..40)
         .map(|_| {
             let (world, alice) = (world.clone(), alice.clone());
-            tokio::spawn(async move { (world.renew(&alice).await, world.cookies(&alice)) })
+            tokio::spawn(async move { (world.renew(&alice).await, world.cookies(&alice).await) })
         })
         .collect();
     let mut answers = HashSet::new();
@@ -51,8 +51,8 @@ async fn the_old_token_is_served_without_a_grant_40_ms_and_5_s_later() {
     let first = world.renew(&alice).await;
     for pause in [40, 5_000] {
         sleep(Duration::from_millis(pause)).await;
-        assert_eq!(world.look_up(&alice), first);
-        assert_eq!(world.cookies(&alice), Some((first.clone(), Some("alice.1".to_owned()))));
+        assert_eq!(world.look_up(&alice).await, first);
+        assert_eq!(world.cookies(&alice).await, Some((first.clone(), Some("alice.1".to_owned()))));
     }
     assert_eq!(world.backend.calls(), 1);
     assert!(world.events().contains(&RefreshEvent::Redelivered { issuer: "default".into() }));
@@ -66,7 +66,7 @@ async fn the_next_morning_an_unconfirmed_session_is_renewed_with_its_newest_toke
     seconds(10 * 3600).await;
     assert_eq!(world.renew(&alice).await, token("alice", 36_000));
     assert_eq!(world.backend.shown(), ["alice.0", "alice.1"]);
-    assert_eq!(world.cookies(&alice).unwrap().1, Some("alice.2".to_owned()));
+    assert_eq!(world.cookies(&alice).await.unwrap().1, Some("alice.2".to_owned()));
     assert!(!world.backend.is_dead("alice"));
 }
 
@@ -77,9 +77,12 @@ async fn after_confirmation_and_grace_the_old_token_is_spent_and_never_asked_abo
     world.renew(&alice).await;
     world.refresher.note_shown(&world.shows(&Secret::new("alice.1")), world.now());
     seconds(29).await;
-    assert_eq!((world.look_up(&alice), world.cookies(&alice)), (token("alice", 0), None));
+    assert_eq!(
+        (world.look_up(&alice).await, world.cookies(&alice).await),
+        (token("alice", 0), None)
+    );
     seconds(1).await;
-    assert_eq!(world.look_up(&alice), "spent");
+    assert_eq!(world.look_up(&alice).await, "spent");
     assert_eq!(world.renew(&alice).await, "spent");
     seconds(3600).await;
     assert_eq!(world.renew(&alice).await, "spent");
@@ -104,7 +107,7 @@ async fn clients_that_hang_up_cancel_nothing() {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(world.refresher.gauges().waiters, 0);
     seconds(1).await;
-    assert_eq!(world.look_up(&alice), token("alice", 0));
+    assert_eq!(world.look_up(&alice).await, token("alice", 0));
     assert_eq!(world.backend.calls(), 1);
 }
 
@@ -125,13 +128,13 @@ async fn a_flight_in_the_window_brings_cookies_within_the_hold() {
     let alice = world.backend.log_in("alice");
     world.backend.fault(Fault::Delay(Duration::from_millis(100)));
     let request = world.shows_both(&alice, "alice", 250);
-    assert_eq!(told(&world.refresher.look_up(&request, world.now()).0), "live");
+    assert_eq!(told(&world.refresher.look_up(&request, world.now()).await.0), "live");
     let handle = world.refresher.start(&request, world.now()).unwrap();
     assert!(handle.in_flight());
-    assert_eq!(handle.deliverable(world.now()), None);
+    assert_eq!(handle.deliverable(world.now()).await, None);
     handle.settled(Duration::from_millis(250)).await;
     assert!(!handle.in_flight());
-    let cookies = handle.deliverable(world.now()).unwrap();
+    let cookies = handle.deliverable(world.now()).await.unwrap();
     assert_eq!(cookies.access.expose(), token("alice", 0));
     assert_eq!(world.now().uptime, Duration::from_millis(100));
 }
@@ -144,10 +147,10 @@ async fn a_slow_flight_in_the_window_is_delivered_by_the_next_response() {
     let request = world.shows_both(&alice, "alice", 250);
     let handle = world.refresher.start(&request, world.now()).unwrap();
     handle.settled(Duration::from_millis(250)).await;
-    assert_eq!((handle.deliverable(world.now()), handle.in_flight()), (None, true));
+    assert_eq!((handle.deliverable(world.now()).await, handle.in_flight()), (None, true));
     seconds(2).await;
-    assert_eq!(world.look_up(&alice), token("alice", 0));
-    assert_eq!(world.cookies(&alice).unwrap().1, Some("alice.1".to_owned()));
+    assert_eq!(world.look_up(&alice).await, token("alice", 0));
+    assert_eq!(world.cookies(&alice).await.unwrap().1, Some("alice.1".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,7 +172,7 @@ async fn a_session_rotated_a_moment_ago_is_not_rotated_again() {
     world.backend.fault(Fault::Access(token("alice", 10)));
     assert_eq!(world.renew(&alice).await, token("alice", 10));
     let newest = Secret::new("alice.1");
-    assert_eq!(world.look_up(&newest), token("alice", 10));
+    assert_eq!(world.look_up(&newest).await, token("alice", 10));
     assert_eq!(world.renew(&newest).await, token("alice", 10));
     assert_eq!(world.backend.calls(), 1);
 }
@@ -182,11 +185,11 @@ async fn a_backend_that_keeps_refresh_tokens_gets_its_access_token_to_the_browse
     world.backend.fault(Fault::KeepRefresh);
     let handle = world.refresher.start(&request, world.now()).unwrap();
     handle.settled(WAIT).await;
-    let cookies = handle.deliverable(world.now()).unwrap();
+    let cookies = handle.deliverable(world.now()).await.unwrap();
     assert_eq!((cookies.access.expose(), cookies.refresh), (token("alice", 0).as_str(), None));
     let later = world.shows_both(&alice, "alice", 0);
-    let (_, handle) = world.refresher.look_up(&later, world.now());
-    assert_eq!(handle.unwrap().deliverable(world.now()), None);
+    let (_, handle) = world.refresher.look_up(&later, world.now()).await;
+    assert_eq!(handle.unwrap().deliverable(world.now()).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +205,7 @@ async fn two_sessions_are_never_mixed() {
         tokio::spawn(async move {
             let own = Secret::new(format!("{name}.0"));
             let served = world.renew(&own).await;
-            let cookies = world.cookies(&own).unwrap();
+            let cookies = world.cookies(&own).await.unwrap();
             (name, served, cookies)
         })
     });
@@ -220,7 +223,7 @@ async fn a_refresh_token_beside_another_persons_access_token_counts_as_absent() 
     let alice = world.backend.log_in("alice");
     world.renew(&alice).await;
     let mixed = world.shows_both(&alice, "mallory", 250);
-    let (session, handle) = world.refresher.look_up(&mixed, world.now());
+    let (session, handle) = world.refresher.look_up(&mixed, world.now()).await;
     assert_eq!((told(&session).as_str(), handle.is_none()), ("absent", true));
     let (session, _) = world.refresher.renew(&mixed, WAIT, world.now()).await;
     assert_eq!(told(&session), "absent");

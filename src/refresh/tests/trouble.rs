@@ -33,7 +33,7 @@ async fn a_transient_failure_cools_down_and_the_next_request_waits_for_it() {
     let alice = world.backend.log_in("alice");
     world.backend.fault(transient());
     assert_eq!(world.renew(&alice).await, "unavailable 1");
-    assert_eq!(world.look_up(&alice), "cooling 1");
+    assert_eq!(world.look_up(&alice).await, "cooling 1");
     assert_eq!(world.renew(&alice).await, token("alice", 1));
     assert_eq!(world.now().uptime, Duration::from_secs(1));
     assert_eq!(world.backend.calls(), 2);
@@ -63,8 +63,8 @@ async fn a_failure_in_the_window_starts_no_flight_until_it_has_cooled_down() {
     let request = world.shows_both(&alice, "alice", 250);
     let handle = world.refresher.start(&request, world.now()).unwrap();
     handle.settled(WAIT).await;
-    assert_eq!(handle.deliverable(world.now()), None);
-    assert_eq!(world.look_up(&alice), "cooling 1");
+    assert_eq!(handle.deliverable(world.now()).await, None);
+    assert_eq!(world.look_up(&alice).await, "cooling 1");
     let handle = world.refresher.start(&request, world.now()).unwrap();
     assert_eq!((handle.in_flight(), world.backend.calls()), (false, 1));
     seconds(1).await;
@@ -93,7 +93,7 @@ async fn five_failures_in_a_row_stop_all_calls_for_two_seconds_then_one_probes()
         world.renew(&world.backend.log_in(&format!("person{number}"))).await;
     }
     let alice = world.backend.log_in("alice");
-    assert_eq!(world.look_up(&alice), "cooling 2");
+    assert_eq!(world.look_up(&alice).await, "cooling 2");
     assert_eq!(world.refresher.gauges().open_breakers, [Arc::from("default")]);
     assert_eq!(world.backend.calls(), 5);
     world.backend.fault(Fault::Delay(Duration::from_secs(1)));
@@ -200,7 +200,7 @@ async fn a_backend_that_hangs_is_given_up_at_the_hard_deadline() {
     assert_eq!(world.refresher.gauges().in_flight, 1);
     sleep(Duration::from_millis(15_500)).await;
     assert_eq!(world.refresher.gauges().in_flight, 0);
-    assert_eq!(world.look_up(&alice), "cooling 1");
+    assert_eq!(world.look_up(&alice).await, "cooling 1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,6 +212,22 @@ async fn a_flight_that_panics_lands_and_the_session_lives() {
     assert_eq!(world.refresher.gauges().in_flight, 0);
     seconds(20).await;
     assert_eq!(world.renew(&alice).await, token("alice", 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_does_not_keep_the_breaker_open() {
+    let world = World::new();
+    for number in 0..5 {
+        world.backend.fault(transient());
+        world.renew(&world.backend.log_in(&format!("person{number}"))).await;
+    }
+    seconds(2).await;
+    world.backend.fault(Fault::Panic);
+    world.renew(&world.backend.log_in("probe")).await;
+    seconds(2).await;
+    let alice = world.backend.log_in("alice");
+    assert_eq!(world.renew(&alice).await, token("alice", 4));
+    assert!(world.refresher.gauges().open_breakers.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

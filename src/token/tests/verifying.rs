@@ -49,7 +49,7 @@ async fn a_verified_token_says_who_and_until_when() {
     assert_eq!(verified.expires_at, UnixSeconds(1_800_000_300));
     assert_eq!(verified.life_s, 310);
     assert!((210..=237).contains(&verified.refresh_at.since(NOW.unix)));
-    assert_eq!(verified.identity.roles, ["staff".into()]);
+    assert_eq!(verified.identity.roles, [Box::from("staff")]);
     assert_eq!(Value::Object(verified.claims.clone()), claims);
 }
 

@@ -1,0 +1,254 @@
+//! Keeping this gateway's ledger and the shared store together.
+//!
+//! What a request must know is *pulled* before the ledger is asked; what others must know is written
+//! in the background, again and again until the store takes it. Nothing here waits longer than the
+//! store's own limit for one call, and nothing but a look-up makes a request wait at all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::board::Shared;
+use super::concurrency::{sleep, spawn};
+use super::hash::TokenHash;
+use super::ledger::{Change, Job, Visitor};
+use super::sessions::SessionId;
+use super::store::{Publication, StoreAway, Stored};
+use crate::policy::secret::Secret;
+
+/// How often a write is tried that the store does not take.
+const TRIES_MAX: u32 = 120;
+/// With more that waits to be written, a change is tried only once.
+const UNWRITTEN_MAX: usize = 10_000;
+/// The pause between two tries: shorter than the time after which a gateway counts as lost.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Sessions told to a store that has lost its memory, before the next pause.
+const RETOLD_AT_ONCE: usize = 64;
+const RETOLD_PAUSE: Duration = Duration::from_millis(5);
+
+/// Brings what other gateways know of this visitor's session into the ledger.
+///
+/// # Errors
+/// The store is away; the ledger knows what it knew.
+pub(super) async fn pull(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    refresh: &Secret,
+) -> Result<(), StoreAway> {
+    let now = shared.now();
+    if shared.store.is_none() || shared.step(|board| board.ledger.is_synced(visitor.hash, now)) {
+        return Ok(());
+    }
+    pull_anew(shared, visitor, refresh).await
+}
+
+/// The same, however fresh what the ledger knows is.
+///
+/// # Errors
+/// The store is away; the ledger knows what it knew.
+pub(super) async fn pull_anew(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    refresh: &Secret,
+) -> Result<(), StoreAway> {
+    let Some(store) = &shared.store else { return Ok(()) };
+    let sighting = store.sessions.find(visitor.hash).await?;
+    let now = shared.now();
+    let better = match &sighting {
+        Some(sighting) => {
+            let head = shared.hash_of_head(visitor.issuer, &sighting.stored);
+            shared.step(|board| board.ledger.merge(visitor, refresh, sighting, head, now))
+        }
+        None => shared.step(|board| board.ledger.unknown_elsewhere(visitor.hash, now)),
+    };
+    if let Some(better) = better {
+        spawn(&shared.runtime, publish_later(shared.clone(), better.id));
+    }
+    Ok(())
+}
+
+/// Notes what a browser has shown of a session that only the store knows.
+pub(super) async fn note_elsewhere(shared: Arc<Shared>, visitor: Visitor, refresh: Secret) {
+    let Some(_place) = shared.waiting() else { return };
+    if pull(&shared, &visitor, &refresh).await.is_ok() {
+        let now = shared.now();
+        shared.step(|board| board.ledger.note_shown(&visitor, now));
+    }
+}
+
+/// Tells the store this session's head. `Some`: it knows a newer one, or that the session is over.
+///
+/// # Errors
+/// The store is away.
+pub(super) async fn publish(
+    shared: &Arc<Shared>,
+    id: SessionId,
+) -> Result<Option<Stored>, StoreAway> {
+    let Some(store) = &shared.store else { return Ok(None) };
+    let now = shared.now();
+    let Some(head) = shared.step(|board| board.ledger.publication(id, now)) else {
+        return Ok(None);
+    };
+    let newer = store.sessions.publish(&head).await?;
+    noted(shared, &head);
+    Ok(newer)
+}
+
+/// What a store said to a head that it may not know.
+pub(super) enum Told {
+    /// It knows it, now or since long.
+    Known,
+    /// It knows a newer one, or that the session is over.
+    Newer(Stored),
+    /// It knows this session under another name; this gateway's own is no more.
+    Renamed,
+}
+
+/// Tells the store a head that it may not know.
+///
+/// It may have lost its memory since, and met the session again through a gateway that named it by
+/// another of its tokens. Under two names it would be claimed twice: the store's name counts.
+///
+/// # Errors
+/// The store is away.
+pub(super) async fn tell_again(shared: &Arc<Shared>, id: SessionId) -> Result<Told, StoreAway> {
+    let Some(store) = &shared.store else { return Ok(Told::Known) };
+    let now = shared.now();
+    let Some(head) = shared.step(|board| board.ledger.unstored(id, now)) else {
+        return Ok(Told::Known);
+    };
+    if renamed(shared, id, head.hash).await? {
+        return Ok(Told::Renamed);
+    }
+    let newer = store.sessions.publish(&head).await?;
+    // Once more, now that it is told: a gateway that claims the session under another name at this
+    // very moment looks for the name told here after it has claimed. One of the two notices.
+    if renamed(shared, id, head.hash).await? {
+        return Ok(Told::Renamed);
+    }
+    noted(shared, &head);
+    Ok(newer.map_or(Told::Known, Told::Newer))
+}
+
+/// Does the store know this session, by its newest refresh token, under another name?
+///
+/// # Errors
+/// The store is away.
+pub(super) async fn renamed(
+    shared: &Arc<Shared>,
+    id: SessionId,
+    newest: TokenHash,
+) -> Result<bool, StoreAway> {
+    let Some(store) = &shared.store else { return Ok(false) };
+    let Some(other) = store.sessions.find(newest).await?.filter(|other| other.id != id) else {
+        return Ok(false);
+    };
+    shared.step(|board| board.ledger.renamed(id, &other.stored));
+    Ok(true)
+}
+
+/// The same as [`tell_again`], again and again until the store takes it.
+pub(super) async fn publish_later(shared: Arc<Shared>, id: SessionId) {
+    let _unwritten = Unwritten::one(&shared);
+    for _ in 0..TRIES_MAX {
+        // A newer head may have been told meanwhile: the newest is what is told now. And what the
+        // store knows better comes with the next look-up.
+        match tell_again(&shared, id).await {
+            Ok(Told::Known | Told::Newer(_) | Told::Renamed) => return,
+            Err(StoreAway) => sleep(TRY_AGAIN).await,
+        }
+    }
+}
+
+/// Writes a change, again and again until the store takes it.
+pub(super) async fn write(shared: Arc<Shared>, change: Change) {
+    let _unwritten = Unwritten(shared.clone());
+    let Some(store) = &shared.store else { return };
+    for _ in 0..TRIES_MAX {
+        let written = match change {
+            Change::Confirmed { id, generation } => store.sessions.confirm(id, generation).await,
+            Change::Over { id, generation, life } => {
+                store.sessions.close(id, generation, life).await.map(|_| ())
+            }
+        };
+        match written {
+            Ok(()) => return,
+            // Strangers can log out as often as they like.
+            Err(StoreAway) if shared.unwritten.load(Ordering::Relaxed) > UNWRITTEN_MAX => return,
+            Err(StoreAway) => sleep(TRY_AGAIN).await,
+        }
+    }
+}
+
+/// Gives a claim back, again and again until the store takes it: a claim that was marked as sent, and
+/// whose flight did not send, would look like one of a gateway that was lost.
+pub(super) async fn release(shared: Arc<Shared>, job: Job, rest: (Option<Duration>, u32)) {
+    let _unwritten = Unwritten::one(&shared);
+    let Some(store) = &shared.store else { return };
+    let until = shared.now().uptime + rest.0.unwrap_or_default();
+    for _ in 0..TRIES_MAX {
+        let left = until.saturating_sub(shared.now().uptime);
+        let cooling = Some(left).filter(|left| !left.is_zero());
+        match store.sessions.release(job.id, job.claim, cooling, rest.1).await {
+            Ok(()) => return,
+            Err(StoreAway) => sleep(TRY_AGAIN).await,
+        }
+    }
+}
+
+/// Tells a store that has lost its memory what this gateway knows; for the gateway's whole life.
+pub(super) async fn remind(shared: std::sync::Weak<Shared>) {
+    let Some(mut losses) = shared
+        .upgrade()
+        .and_then(|shared| shared.store.as_ref().map(|store| store.sessions.losses()))
+    else {
+        return;
+    };
+    while losses.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        let forgotten = shared.step(|board| board.ledger.forgotten_elsewhere());
+        tracing::warn!(
+            sessions = forgotten.len(),
+            "the session store has lost its memory: it is told again"
+        );
+        for some in forgotten.chunks(RETOLD_AT_ONCE) {
+            let told = some.iter().map(|id| retell(shared.clone(), *id));
+            futures_util::future::join_all(told).await;
+            sleep(RETOLD_PAUSE).await;
+        }
+    }
+}
+
+async fn retell(shared: Arc<Shared>, id: SessionId) {
+    let ended = shared.step(|board| board.ledger.ended(id));
+    match ended {
+        Some(over) => {
+            shared.unwritten.fetch_add(1, Ordering::Relaxed);
+            write(shared, over).await;
+        }
+        None => publish_later(shared, id).await,
+    }
+}
+
+fn noted(shared: &Arc<Shared>, head: &Publication) {
+    let now = shared.now();
+    shared.step(|board| board.ledger.note_stored(head.id, head.generation, now));
+}
+
+/// Counts something that has yet to be written, so that the process does not end before.
+struct Unwritten(Arc<Shared>);
+
+impl Unwritten {
+    fn one(shared: &Arc<Shared>) -> Unwritten {
+        shared.unwritten.fetch_add(1, Ordering::Relaxed);
+        Unwritten(shared.clone())
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.0.unwritten.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waits for all to be written looks again.
+        self.0.step(|_| ());
+    }
+}
