@@ -133,6 +133,7 @@ fn told(action: &Action) -> String {
         }
         Action::Answer(answer) => {
             let shape = match answer.shape {
+                Shape::PageAfterForm => "form page",
                 Shape::Page => "page",
                 Shape::Json => "json",
                 Shape::Redirect => "302",

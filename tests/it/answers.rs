@@ -55,6 +55,21 @@ async fn a_stranger_is_answered_in_the_shape_that_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_cannot_be_judged_now_is_not_lost_by_a_reload() {
+    let world = World::start().await;
+    let pair = world.backend.login("alice", Token::expired);
+    world.backend.fail(Fault::Refuse { status: 500, error: "", retry_after: None });
+
+    let page = get("/page").navigation().pair(&pair).send(world.gateway.address).await;
+    let form = form("/save").pair(&pair).send(world.gateway.address).await;
+
+    let reloads = |reply: &Reply| reply.text().contains("http-equiv=\"refresh\"");
+    assert_eq!((page.status, reloads(&page)), (503, true));
+    assert_eq!((form.status, reloads(&form)), (503, false));
+    assert!(form.text().contains("go back and send it again"), "{}", form.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_form_is_redirected_by_303_so_that_it_is_not_sent_again() {
     let world = World::start().await;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use evergate::config::{self, Loaded};
+use evergate::refresh::OnFailure;
 use serde_json::Value;
 
 const CASES: &str = "tests/data/config";
@@ -109,6 +110,20 @@ fn debug_output_shows_no_secret() {
     let text = fs::read_to_string("tests/data/config/ok_short_secret.yaml").unwrap();
     let debug = format!("{:?}", load(&text.replace("secret: short", "secret: hunter2")));
     assert!(!debug.contains("hunter2"), "{debug}");
+}
+
+#[test]
+fn a_strict_backend_makes_the_store_deny_unless_the_file_says_otherwise() {
+    let text = fs::read_to_string("tests/data/config/ok_store_of_redis.yaml").unwrap();
+    let chosen = |rotation: &str, store: &str| {
+        let text = text.replace("/token\"", &format!("/token\", rotation: {rotation}"));
+        let text = text.replace("kind: redis", &format!("kind: redis{store}"));
+        load(&text).config.store.map(|store| store.on_failure)
+    };
+    assert_eq!(chosen("strict", ""), Some(OnFailure::Deny));
+    assert_eq!(chosen("strict", ", on_failure: local"), Some(OnFailure::Local));
+    assert_eq!(chosen("grace", ""), Some(OnFailure::Local));
+    assert_eq!(chosen("grace", ", on_failure: deny"), Some(OnFailure::Deny));
 }
 
 #[test]

@@ -1,6 +1,5 @@
-//! The auth backend fails in every way there is. In the window nobody notices; with an expired
-//! token the answer says whose turn it is: the person's (401) or the backend's (503). A failure is
-//! never a logout.
+//! What comes after the auth backend has failed: sessions live on, spent tokens stay unshown, a dead
+//! endpoint is left alone. What each failure means for the request that meets it is in `tables.rs`.
 
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ fn refuse(status: u16, error: &'static str) -> Fault {
     Fault::Refuse { status, error, retry_after: None }
 }
 
-/// Says nothing about the session: it may well live on.
-fn unavailable() -> Vec<Fault> {
+/// No grant is made, and nothing is said about the session: it lives on.
+fn harmless() -> Vec<Fault> {
     vec![
         // transient
         refuse(500, "server_error"),
@@ -29,14 +28,6 @@ fn unavailable() -> Vec<Fault> {
         refuse(408, ""),
         refuse(425, ""),
         Fault::Refuse { status: 429, error: "slow_down", retry_after: Some("7") },
-        // ambiguous
-        Fault::Hang,
-        Fault::ResetAfterGrant,
-        Fault::Html,
-        Fault::Garbage,
-        Fault::NoToken,
-        Fault::Huge,
-        Fault::SlowBytes,
         // misconfigured
         refuse(401, "invalid_client"),
         refuse(400, "unauthorized_client"),
@@ -50,94 +41,18 @@ fn unavailable() -> Vec<Fault> {
     ]
 }
 
-/// Says that the session is over.
-fn over() -> Vec<Fault> {
-    vec![
-        refuse(400, "invalid_grant"),
-        refuse(401, "invalid_grant"),
-        refuse(403, "invalid_grant"),
-        refuse(400, "login_required"),
-        refuse(400, "interaction_required"),
-        refuse(400, "consent_required"),
-        // The refresh token is spent, and what came for it is another person's.
-        Fault::WrongSubject,
-        Fault::WrongAudience,
-    ]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_the_window_no_failure_is_noticed() {
-    let faults: Vec<Fault> = unavailable().into_iter().chain(over()).collect();
-    join_all(faults.into_iter().map(async |fault| {
-        let world = world().await;
-        world.backend.fail(fault.clone());
-        let pair = world.backend.login("alice", Token::in_window);
-        for _ in 0..2 {
-            let reply = get("/page").pair(&pair).send(world.gateway.address).await;
-            assert_eq!((reply.status, reply.cookies().len()), (200, 0), "{fault:?}");
-        }
-    }))
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn expired_and_backend_in_trouble_gives_503_with_retry_after_and_keeps_the_cookies() {
-    join_all(unavailable().into_iter().map(async |fault| {
-        let world = world().await;
-        world.backend.fail(fault.clone());
-        let pair = world.backend.login("alice", Token::expired);
-        let reply = get("/page").fetch().pair(&pair).send(world.gateway.address).await;
-        let wait: u64 = reply.head.get("retry-after").unwrap_or("0").parse().expect("seconds");
-        assert_eq!(
-            (reply.status, reply.reason().as_str()),
-            (503, "refresh_unavailable"),
-            "{fault:?}"
-        );
-        assert!((1..=60).contains(&wait), "{fault:?}: Retry-After {wait}");
-        assert_eq!(reply.cookies().len(), 0, "{fault:?}");
-        assert_eq!(world.upstream.record.count(), 0, "{fault:?}");
-    }))
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn expired_and_session_over_gives_401_and_no_one_elses_identity() {
-    join_all(over().into_iter().map(async |fault| {
-        let world = world().await;
-        world.backend.fail(fault.clone());
-        let pair = world.backend.login("alice", Token::expired);
-        for _ in 0..2 {
-            let reply = get("/page").fetch().pair(&pair).send(world.gateway.address).await;
-            assert_eq!(
-                (reply.status, reply.reason().as_str()),
-                (401, "refresh_refused"),
-                "{fault:?}"
-            );
-            assert_eq!(reply.cookies().len(), 0, "{fault:?}");
-        }
-        assert_eq!(world.backend.token_calls(), 1, "{fault:?}: asked once, then remembered");
-        assert_eq!(world.upstream.record.count(), 0, "{fault:?}");
-    }))
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_survives_every_failure_that_did_not_spend_its_token() {
-    let harmless = unavailable().into_iter().filter(|fault| matches!(fault, Fault::Refuse { .. }));
-    join_all(harmless.map(async |fault| {
+    join_all(harmless().into_iter().map(async |fault| {
         let world = world().await;
         world.backend.fail(fault.clone());
         let pair = world.backend.login("alice", Token::expired);
         let address = world.gateway.address;
         assert_eq!(get("/page").pair(&pair).send(address).await.status, 503, "{fault:?}");
         world.backend.heal();
-        tokio::time::timeout(Duration::from_secs(20), async {
-            while get("/page").pair(&pair).send(address).await.status != 200 {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("{fault:?}: never healed"));
+        // Longer than any cool-down that these ask for.
+        world.skip(Duration::from_secs(8));
+        assert_eq!(get("/page").pair(&pair).send(address).await.status, 200, "{fault:?}");
         assert_eq!((world.backend.counts().grants, world.backend.counts().reuses), (1, 0));
     }))
     .await;
@@ -157,30 +72,6 @@ async fn a_spent_token_is_not_shown_again_after_a_lost_answer() {
         },
     ))
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn retry_after_of_the_backend_is_passed_on() {
-    let world = world().await;
-    world.backend.fail(Fault::Refuse { status: 429, error: "slow_down", retry_after: Some("7") });
-    let pair = world.backend.login("alice", Token::expired);
-
-    let reply = get("/page").fetch().pair(&pair).send(world.gateway.address).await;
-
-    let wait: u64 = reply.head.get("retry-after").expect("a time").parse().expect("seconds");
-    assert!((6..=8).contains(&wait), "Retry-After {wait}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_of_the_token_endpoint_is_not_followed() {
-    let world = world().await;
-    world.backend.fail(Fault::Redirect);
-    let pair = world.backend.login("alice", Token::expired);
-
-    get("/page").pair(&pair).send(world.gateway.address).await;
-
-    let asked: Vec<String> = world.backend.record.lines();
-    assert_eq!(asked.iter().filter(|line| line.ends_with(" /token")).count(), 1, "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

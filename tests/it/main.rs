@@ -10,7 +10,9 @@ mod issuers;
 mod expired;
 mod window;
 mod failures;
+mod tables;
 mod rotation;
+mod gateways;
 mod answers;
 mod identity;
 mod cookies;
@@ -19,16 +21,22 @@ mod streams;
 mod connections;
 mod keys;
 mod config;
+mod docs;
 mod admin;
+mod refresh_metrics;
 mod process;
 mod cli;
 mod attacks;
 
 // Real programs.
 mod oidc;
+mod keycloak;
 mod radicale;
 mod demo;
 mod browser;
+mod contract;
+mod stores;
+mod soak;
 
 #[path = "../decisions.rs"]
 mod decisions;

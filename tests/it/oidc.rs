@@ -4,7 +4,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::support::backend::Pair;
+use super::support::client::{statuses, the_pair};
 use super::support::keys::base64;
 use super::support::parts::{Program, installed, repository};
 use super::support::*;
@@ -15,7 +18,7 @@ const CALLBACK: &str = "https://app.test/callback";
 
 struct Provider {
     issuer: String,
-    _program: Program,
+    program: Program,
 }
 
 impl Provider {
@@ -24,7 +27,14 @@ impl Provider {
         command.arg("server.mjs").current_dir(repository("tests/parts/oidc"));
         command.env("ACCESS_TOKEN_TTL_S", access_token_ttl_s.to_string());
         let mut program = Program::start(&mut command);
-        Provider { issuer: program.says("ready ").await, _program: program }
+        Provider { issuer: program.says("ready ").await, program }
+    }
+
+    /// Its own log: what became of refresh tokens, in order.
+    fn refresh_grants(&self) -> Vec<String> {
+        let output = self.program.output();
+        let grants = output.lines().filter(|line| line.starts_with("grant "));
+        grants.filter(|line| !line.ends_with("authorization_code")).map(str::to_string).collect()
     }
 
     /// Logs alice in by the authorisation code flow with PKCE (RFC 6749 §4.1, RFC 7636), as an app
@@ -117,18 +127,57 @@ async fn a_browser_stays_logged_in_over_many_rotations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parallel_requests_with_a_spent_token_do_not_revoke_the_grant() {
-    let provider = Provider::start(300).await;
+async fn twenty_parallel_requests_at_expiry_are_one_grant_and_the_old_token_serves_on() {
+    let provider = Provider::start(3).await;
     let world = World::with(&provider.yaml()).await;
-    let old = format!("__Host-refresh={}", provider.log_in().await.refresh);
     let address = world.gateway.address;
+    let mut pair = provider.log_in().await;
 
-    let replies = futures_util::future::join_all(
-        (0..10).map(|_| get("/page").header("Cookie", &old).send(address)),
-    )
-    .await;
-    let late = get("/page").header("Cookie", &old).send(address).await;
+    for round in 1..=2 {
+        tokio::time::sleep(Duration::from_millis(3_500)).await;
+        let old = pair;
+        let replies = join_all((0..20).map(|_| get("/page").pair(&old).send(address))).await;
+        let late = get("/page").header("Cookie", &format!("__Host-refresh={}", old.refresh));
+        let late = late.send(address).await;
 
-    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    assert_eq!((statuses, late.status), (vec![200; 10], 200));
+        assert_eq!(statuses(&replies), [200; 20], "round {round}: {}", replies[0].text());
+        pair = the_pair(&replies);
+        assert_eq!((late.status, late.new_pair()), (200, Some(pair.clone())));
+        assert_eq!(provider.refresh_grants(), vec!["grant refresh_token"; round]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_parallel_requests_in_the_window_are_one_grant_and_nobody_waits() {
+    let provider = Provider::start(6).await;
+    let world = World::with(&provider.yaml()).await;
+    let (pair, address) = (provider.log_in().await, world.gateway.address);
+    // The window is the last half of so short a life.
+    tokio::time::sleep(Duration::from_millis(4_000)).await;
+
+    let replies = join_all((0..20).map(|_| get("/slow/500").pair(&pair).send(address))).await;
+
+    assert_eq!(statuses(&replies), [200; 20], "{}", replies[0].text());
+    assert_ne!(the_pair(&replies), pair);
+    assert_eq!(provider.refresh_grants(), ["grant refresh_token"]);
+    let metrics = world.gateway.metrics().await;
+    let flights = "evergate_refresh_total{issuer=\"default\",result=\"ok\",trigger=\"window\"}";
+    assert_eq!((metrics.value(flights), metrics.value("evergate_refresh_waiters")), (1.0, 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_used_elsewhere_is_refused_and_revokes_the_grant() {
+    let provider = Provider::start(2).await;
+    let world = World::with(&provider.yaml()).await;
+    let pair = provider.log_in().await;
+    let thief = World::with(&provider.yaml()).await;
+    let bare = get("/page").header("Cookie", &format!("__Host-refresh={}", pair.refresh));
+    assert_eq!(bare.send(thief.gateway.address).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+
+    let owner = get("/page").fetch().pair(&pair).send(world.gateway.address).await;
+
+    assert_eq!((owner.status, owner.reason().as_str()), (401, "refresh_refused"));
+    let log = ["grant refresh_token", "grant revoked", "grant refused refresh_token"];
+    assert_eq!(provider.refresh_grants(), log);
 }

@@ -127,6 +127,24 @@ async fn the_access_log_has_the_decision_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_access_line_names_the_refresh_token_as_the_audit_line_does() {
+    let process = Process::start().await;
+    let pair = process.backend.login("alice", Token::expired);
+    get("/page").pair(&pair).send(process.address).await;
+    eventually("both lines", async || {
+        [process.lines("access").len(), process.lines("audit").len()] == [1, 1]
+    })
+    .await;
+
+    let [access, audit] = ["access", "audit"].map(|target| process.lines(target).remove(0));
+
+    assert_eq!(
+        (access["token"].as_str().map(str::len), &access["token"]),
+        (Some(8), &audit["old"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_access_line_has_these_fields_and_no_others() {
     let process = Process::start().await;
     let token = process.backend.token("alice").sign();

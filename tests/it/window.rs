@@ -88,17 +88,6 @@ async fn every_status_carries_the_cookies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_handshake_carries_the_cookies() {
-    let world = World::changed("client_secret: s3cret", "client_secret: s3cret, hold: 5s").await;
-
-    let ask = get("/ws").websocket().pair(&in_window(&world));
-    let reply = ask.send(world.gateway.address).await;
-
-    assert_eq!(reply.status, 101);
-    assert!(reply.new_pair().is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_our_own_carries_the_cookies() {
     let world = World::changed("client_secret: s3cret", "client_secret: s3cret, hold: 5s").await;
     world.backend.fail_once(Fault::Delay(MS(50)));
@@ -178,14 +167,4 @@ async fn a_logout_during_the_refresh_is_not_undone_by_it() {
 
     assert_eq!((logout.status, slow.status), (204, 200));
     assert_eq!(slow.new_pair(), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_refresh_token_the_last_seconds_pass_quietly() {
-    let world = World::start().await;
-    let token = world.backend.token("alice").in_window().sign();
-
-    let reply = get("/page").access(&token).send(world.gateway.address).await;
-
-    assert_eq!((reply.status, reply.cookies().len()), (200, 0));
 }

@@ -32,6 +32,8 @@ pub enum Fault {
     NoToken,
     /// Answers with another person's token.
     WrongSubject,
+    /// Answers with a token of another issuer's.
+    WrongIssuer,
     /// Answers with a token for another audience.
     WrongAudience,
     /// Answers with a token that has expired.
@@ -44,7 +46,7 @@ pub enum Fault {
     Redirect,
     /// Spends the refresh token and answers 10 MiB.
     Huge,
-    /// Does its job, a byte every 10 ms.
+    /// Does its job, a byte a second.
     SlowBytes,
 }
 
@@ -86,6 +88,8 @@ struct State {
     standing_fault: Option<Fault>,
     roles: Vec<&'static str>,
     takes_spent_tokens: bool,
+    /// How far this backend's clock is ahead of the real one.
+    ahead_s: u64,
     /// Claims of every token that is granted or logged in with, over the usual ones.
     extra: Vec<(&'static str, Value)>,
 }
@@ -110,6 +114,7 @@ impl Backend {
             standing_fault: None,
             roles: vec!["staff"],
             takes_spent_tokens: false,
+            ahead_s: 0,
             extra: Vec::new(),
         }));
         let record = Record::default();
@@ -159,9 +164,8 @@ impl Backend {
 
     /// Calls that reached a token endpoint, whatever became of them.
     pub fn token_calls(&self) -> usize {
-        let is_token =
-            |line: &String| ["POST /token", "POST /refresh", "POST /json"].contains(&line.as_str());
-        self.record.lines().iter().filter(|line| is_token(line)).count()
+        let is_token = |target: &str| ["/token", "/refresh", "/json"].contains(&target);
+        self.record.all().iter().filter(|seen| is_token(&seen.target)).count()
     }
 
     /// Is the family of this refresh token still alive?
@@ -206,6 +210,11 @@ impl Backend {
         self.lock().extra.push((name, value.into()));
     }
 
+    /// For this backend it is so much later from now on.
+    pub fn skip(&self, time: Duration) {
+        self.lock().ahead_s += time.as_secs();
+    }
+
     /// From now on nobody listens there.
     pub fn stop(&mut self) {
         self.guard = None;
@@ -218,7 +227,8 @@ impl Backend {
 
 impl State {
     fn token(&self, subject: &str) -> Token {
-        Token::new(&self.keys[0], &self.issuer, subject).claim("roles", self.roles.clone())
+        let token = Token::new(&self.keys[0], &self.issuer, subject).ahead(self.ahead_s);
+        token.claim("roles", self.roles.clone())
     }
 
     fn fresh(&self, subject: &str) -> Token {
@@ -254,6 +264,7 @@ impl State {
         self.counts.grants += 1;
         let access = match fault {
             Some(Fault::WrongSubject) => self.token("mallory"),
+            Some(Fault::WrongIssuer) => self.token(&subject).claim("iss", "http://elsewhere.test"),
             Some(Fault::WrongAudience) => self.token(&subject).claim("aud", "another-app"),
             Some(Fault::ExpiredToken) => self.token(&subject).expired(),
             _ => self.fresh(&subject),
@@ -313,7 +324,7 @@ fn jwks(state: &Shared) -> Vec<u8> {
     json_response(200, &[], &json!({ "keys": keys }))
 }
 
-fn json_response(status: u16, headers: &[(&str, &str)], body: &Value) -> Vec<u8> {
+pub fn json_response(status: u16, headers: &[(&str, &str)], body: &Value) -> Vec<u8> {
     let headers = [&[("Content-Type", "application/json")], headers].concat();
     response(status, &headers, body.to_string().as_bytes())
 }
@@ -375,7 +386,7 @@ async fn token_endpoint(
         Some(Fault::SlowBytes) => {
             for byte in answer {
                 stream.write_all(&[byte]).await?;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Ok(())
         }
@@ -443,13 +454,13 @@ fn log_out(state: &Shared, head: &Head) -> Vec<u8> {
     response(204, &clear.map(|cookie| ("Set-Cookie", cookie)), b"")
 }
 
-fn cookie(head: &Head, name: &str) -> Option<String> {
+pub fn cookie(head: &Head, name: &str) -> Option<String> {
     let lines = head.all("cookie").join("; ");
     let found = lines.split("; ").find_map(|pair| pair.strip_prefix(&format!("{name}=")));
     found.map(str::to_string)
 }
 
-fn form(body: &[u8]) -> HashMap<String, String> {
+pub fn form(body: &[u8]) -> HashMap<String, String> {
     let pairs = String::from_utf8_lossy(body).to_string();
     pairs
         .split('&')

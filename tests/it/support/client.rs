@@ -204,6 +204,17 @@ impl Reply {
     }
 }
 
+pub fn statuses(replies: &[Reply]) -> Vec<u16> {
+    replies.iter().map(|reply| reply.status).collect()
+}
+
+/// The one pair that all these replies bring.
+pub fn the_pair(replies: &[Reply]) -> Pair {
+    let pairs: Vec<Pair> = replies.iter().map(|reply| reply.new_pair().expect("cookies")).collect();
+    assert!(pairs.iter().all(|pair| *pair == pairs[0]), "one pair for all");
+    pairs[0].clone()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetCookie {
     pub value: String,

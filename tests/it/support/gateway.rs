@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use evergate::clock;
 use evergate::config::Loaded;
 use evergate::listen::Address;
 use evergate::proxy::observe::Observer;
+use evergate::refresh::Edges;
 use evergate::server::Running;
 
 use super::client::{Reply, get};
@@ -19,6 +23,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     running: Running,
+    ahead_ms: Arc<AtomicU64>,
 }
 
 impl Gateway {
@@ -39,13 +44,23 @@ impl Gateway {
     }
 
     async fn run(loaded: Loaded, observer: Option<Observer>) -> Gateway {
-        let running = evergate::server::start(loaded.config, observer).await;
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        let ahead = ahead_ms.clone();
+        let ahead = move || Duration::from_millis(ahead.load(Ordering::Relaxed));
+        let edges = Edges { now: Arc::new(move || clock::now().later(ahead())), ..Edges::real() };
+        let running = evergate::server::start_with(loaded.config, observer, edges).await;
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         let default = running.addresses().iter().find(|(name, _)| &**name == "default");
         let Some((_, Address::Tcp(address))) = default else {
             panic!("no default TCP listener: {:?}", running.addresses())
         };
-        Gateway { address: *address, admin: running.admin_address(), running }
+        Gateway { address: *address, admin: running.admin_address(), running, ahead_ms }
+    }
+
+    /// For this gateway it is so much later from now on; nobody has waited. Its timers run on.
+    pub fn skip(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).expect("less than an age");
+        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Stops as SIGTERM does. True if everything under way could end within `drain`.

@@ -6,9 +6,11 @@
 
 pub mod backend;
 pub mod client;
+pub mod fleet;
 pub mod gateway;
 pub mod keys;
 pub mod parts;
+pub mod redis;
 pub mod upstream;
 pub mod wire;
 pub mod world;
@@ -17,6 +19,7 @@ pub use backend::{Backend, Fault};
 pub use client::{Ask, Browser, Reply, get, post, raw};
 pub use gateway::Gateway;
 pub use keys::{SigningKey, Token, tampered};
+pub use redis::{Redis, RedisCluster, Sentinels};
 pub use upstream::Upstream;
 pub use world::{STANDARD, World};
 

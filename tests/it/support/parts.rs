@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -78,7 +79,13 @@ impl Program {
 
     /// Waits for a line that contains `text`; returns what follows on that line.
     pub async fn says(&mut self, text: &str) -> String {
-        for _ in 0..3000 {
+        self.says_within(text, Duration::from_secs(30)).await
+    }
+
+    /// [`Program::says`] for programs that take their time.
+    pub async fn says_within(&mut self, text: &str, wait: Duration) -> String {
+        let until = tokio::time::Instant::now() + wait;
+        while tokio::time::Instant::now() < until {
             let output = self.output();
             let found = output.split_inclusive('\n').find_map(|line| line.split_once(text));
             if let Some((_, rest)) = found.filter(|(_, rest)| rest.ends_with('\n')) {
@@ -87,7 +94,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 panic!("ended with {status} before it said {text:?}:\n{output}");
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("never said {text:?}:\n{}", self.output());
     }
@@ -109,7 +116,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("still runs:\n{}", self.output());
     }

@@ -1,5 +1,7 @@
 //! Backend, app and gateway together.
 
+use std::time::Duration;
+
 use super::{Backend, Gateway, Upstream};
 
 /// The configuration that most stories use: the smallest useful file.
@@ -35,6 +37,13 @@ impl World {
         let yaml = place(yaml, &backend, &upstream);
         let gateway = Gateway::start(&yaml).await;
         World { backend, upstream, gateway }
+    }
+
+    /// For the backend and the gateway it is so much later from now on. Only their clocks move: a
+    /// call that waits for an answer still waits as long.
+    pub fn skip(&self, time: Duration) {
+        self.backend.skip(time);
+        self.gateway.skip(time);
     }
 
     /// The standard file with one more line at the top level or one changed.

@@ -4,7 +4,8 @@
 // rotate, and the second use of one revokes the whole grant. Access tokens are JWTs (RFC 9068) for
 // the audience `legacy-app`. Nobody has to fill in a form: whoever comes to the login page is alice.
 //
-// ACCESS_TOKEN_TTL_S sets the life of access tokens. Prints `ready ISSUER` when it listens.
+// ACCESS_TOKEN_TTL_S sets the life of access tokens. Prints `ready ISSUER` when it listens, and a line
+// for each grant: `grant TYPE`, `grant refused TYPE`, `grant revoked`.
 import { createServer } from "node:http";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Provider } from "oidc-provider";
@@ -72,6 +73,9 @@ server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   const provider = new Provider(issuer, configuration);
   const handle = provider.callback();
+  provider.on("grant.success", (ctx) => console.log(`grant ${ctx.oidc.params.grant_type}`));
+  provider.on("grant.error", (ctx) => console.log(`grant refused ${ctx.oidc.params?.grant_type}`));
+  provider.on("grant.revoked", () => console.log("grant revoked"));
   server.on("request", async (request, response) => {
     if (request.url.startsWith("/interaction/")) {
       await provider.interactionFinished(request, response, { login: { accountId: "alice" } });
