@@ -64,7 +64,8 @@ pub struct RouteMetrics {
     name: Arc<str>,
     requests: IntCounterVec,
     seconds: Histogram,
-    forwarded: IntCounter,
+    /// Those that went as they should: forwarded, or served by an endpoint.
+    passed: IntCounter,
     decisions: IntCounterVec,
     /// By method and status, for the statuses that nearly every response has.
     common: [[OnceLock<IntCounter>; COMMON_STATUSES.len()]; METHODS.len()],
@@ -105,7 +106,7 @@ impl Metrics {
             decisions: counters(
                 &r,
                 "decisions_total",
-                "Decisions by reason; `ok` was forwarded.",
+                "Decisions by reason; `ok` was forwarded, or served by an endpoint of the gateway.",
                 &["route", "decision", "reason"],
             )?,
             tokens: TokenMetrics::new(&r)?,
@@ -118,11 +119,20 @@ impl Metrics {
 
     /// Resolves one route's labels.
     pub fn route(&self, name: &Arc<str>) -> RouteMetrics {
+        self.labelled(name, "forward")
+    }
+
+    /// The same for an endpoint of the gateway's own.
+    pub fn endpoint(&self, label: &Arc<str>) -> RouteMetrics {
+        self.labelled(label, "serve")
+    }
+
+    fn labelled(&self, name: &Arc<str>, passes: &str) -> RouteMetrics {
         RouteMetrics {
             name: Arc::clone(name),
             requests: self.requests.clone(),
             seconds: self.request_seconds.with_label_values(&[name]),
-            forwarded: self.decisions.with_label_values(&[name.as_ref(), "forward", "ok"]),
+            passed: self.decisions.with_label_values(&[name.as_ref(), passes, "ok"]),
             decisions: self.decisions.clone(),
             common: Default::default(),
         }
@@ -248,8 +258,9 @@ impl RouteMetrics {
         }
     }
 
-    pub fn forwarded(&self) {
-        self.forwarded.inc();
+    /// It went as it should.
+    pub fn passed(&self) {
+        self.passed.inc();
     }
 
     pub fn refused(&self, reason: &'static str) {

@@ -25,6 +25,7 @@ use crate::listen::{Address, BindError, Bound, Connections};
 use crate::metrics::Metrics;
 use crate::policy::identity::managed::Managed;
 use crate::policy::route::table::RouteTable;
+use crate::proxy::endpoints::Endpoints;
 use crate::proxy::facts::HeadLimits;
 use crate::proxy::observe::Observer;
 use crate::proxy::request_id::RequestIds;
@@ -262,6 +263,7 @@ fn gateway(
         issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),
         backend_cookies: config.backend_cookies.clone(),
         cookies: config.cookies.clone(),
+        endpoints: Endpoints::new(config.gateway_path.clone(), config.issuers.len(), metrics),
         upstreams: upstreams.to_vec(),
         managed: Managed::new(&config.managed_headers),
         route_metrics: config.routes.iter().map(|route| metrics.route(&route.name)).collect(),

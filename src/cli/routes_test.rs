@@ -13,6 +13,7 @@ use super::{RUNTIME, RoutesTest as Arguments, USAGE, file, token};
 use crate::clock;
 use crate::config::Config;
 use crate::policy::decide::{Action, Asked, Passes, Session, Shape, Token, decide};
+use crate::policy::endpoint;
 use crate::policy::path;
 use crate::policy::route::Route;
 use crate::policy::route::table::{Found, RouteTable};
@@ -103,6 +104,16 @@ fn explained(config: &Config, request: &Request) -> Result<String, String> {
         Err(fault) => return Ok(format!("answer    ambiguous_path: {fault}\n")),
     };
     let _ = writeln!(out, "path      {}", canonical.path);
+    match config.gateway_path.find(&canonical.matched, &request.method) {
+        None => {}
+        Some(endpoint::Found::Endpoint(endpoint)) => {
+            return Ok(format!("{out}serve     {}\n", endpoint.label()));
+        }
+        Some(endpoint::Found::MethodNotAllowed { allow }) => {
+            return Ok(format!("{out}answer    method_not_allowed, Allow: {allow}\n"));
+        }
+        Some(endpoint::Found::Unknown) => return Ok(out + "answer    no_route\n"),
+    }
     let table = RouteTable::new(config.routes.clone())
         .map_err(|ties| format!("{} routes tie", ties.len()))?;
     for (route, verdict) in table.explain(host, &canonical.matched, &request.method) {

@@ -22,7 +22,6 @@ const KEYS: &[&[&str]] = &[
     &["cookies", "encryption_keys"],
     &["session"],
     &["csrf"],
-    &["gateway_path"],
     &["on_denied", "pages_dir"],
 ];
 

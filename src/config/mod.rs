@@ -39,6 +39,7 @@ pub use self::diagnostics::Diagnostics;
 pub use self::load::{Loaded, PublicRoute, from_str, load};
 pub use self::schema::schema;
 
+use crate::policy::endpoint::GatewayPath;
 use crate::policy::path::PathRules;
 use crate::policy::route::Route;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
@@ -67,6 +68,7 @@ pub struct Config {
     /// Indexed by `IssuerId`.
     pub backend_cookies: Vec<BackendCookies>,
     pub cookies: CookieSettings,
+    pub gateway_path: GatewayPath,
     /// Every identity header of the gateway and of any route: no client may send one.
     pub managed_headers: Vec<http::HeaderName>,
     pub routes: Vec<Arc<Route>>,

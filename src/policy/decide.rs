@@ -274,7 +274,8 @@ fn renew(
     }
 }
 
-fn same_person(token: &Verified, head: &Renewed) -> bool {
+/// Are these two tokens one person's?
+pub fn same_person(token: &Verified, head: &Renewed) -> bool {
     token.issuer == head.verified.issuer && token.subject == head.verified.subject
 }
 

@@ -10,6 +10,7 @@ pub mod secret;
 pub mod reason;
 pub mod path;
 pub mod route;
+pub mod endpoint;
 pub mod credentials;
 pub mod claims;
 pub mod decide;

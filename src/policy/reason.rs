@@ -43,6 +43,8 @@ reasons! {
     MissingScope = "missing_scope",
     MissingValue = "missing_value",
     SourceIp = "source_ip",
+    /// Not asked by a page of the same origin.
+    CrossSite = "cross_site",
     /// A claim that cannot be written into a header safely (control bytes, a separator in a list).
     BadIdentity = "bad_identity",
     AmbiguousPath = "ambiguous_path",
@@ -51,6 +53,8 @@ reasons! {
     ConflictingCredentials = "conflicting_credentials",
     /// A gateway cookie that came twice.
     DuplicateCredential = "duplicate_credential",
+    /// A page asks to have a session renewed that has no refresh token.
+    NothingToRefresh = "nothing_to_refresh",
     NoRoute = "no_route",
     MethodNotAllowed = "method_not_allowed",
     BodyTooLarge = "body_too_large",
@@ -86,11 +90,13 @@ impl Reason {
             | Reason::MissingScope
             | Reason::MissingValue
             | Reason::SourceIp
+            | Reason::CrossSite
             | Reason::BadIdentity
             | Reason::AmbiguousPath
             | Reason::BadRequest
             | Reason::ConflictingCredentials
             | Reason::DuplicateCredential
+            | Reason::NothingToRefresh
             | Reason::NoRoute
             | Reason::MethodNotAllowed
             | Reason::BodyTooLarge

@@ -11,7 +11,7 @@ use super::deliver;
 use super::observe::Event;
 use super::shown::Shown;
 use crate::clock;
-use crate::policy::claims::Verified;
+use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::credentials::Credential;
 use crate::policy::decide::{
     Action, Alongside, Answer, Asked, Client, Permit, Session, Token, decide,
@@ -174,14 +174,9 @@ impl<'a> Case<'a> {
             own_cookies: self.own_cookies().await,
             session,
             seen: self.shown.seen,
-            moving: self.moving(),
+            moving: self.shown.moving(),
         };
         Decided::Forward(permit, carries)
-    }
-
-    fn moving(&self) -> Option<Secret> {
-        let (_, token) = self.shown.refresh.as_ref()?;
-        self.shown.seen.refresh.only_old_names().then(|| Secret::new(token.as_ref()))
     }
 
     /// The token by which the request passes: the renewed one if there is one.
@@ -219,35 +214,46 @@ impl<'a> Case<'a> {
             None => None,
         };
         let cookies = new.map(|mut new| {
-            new.refresh = new.refresh.or_else(|| self.moving());
+            new.refresh = new.refresh.or_else(|| self.shown.moving());
             deliver::lines(self.gateway, &new, self.shown.seen)
         });
         Decided::Answer(answer, cookies.unwrap_or_default())
     }
 }
 
-/// Verifies the access token. True if its verification was remembered.
+/// Verifies the access token, where the route looks at it. True if its verification was remembered.
 async fn judge(gateway: &Gateway, route: &Route, shown: &Shown<'_>, now: Now) -> (Token, bool) {
     let looks = match route.auth {
         Auth::Public => false,
         Auth::Required | Auth::Optional => true,
     };
+    if !looks {
+        return (Token::Absent, true);
+    }
+    let (token, cached) = verify(gateway, shown, &route.issuers, now).await;
+    if let (Some(observer), Some(_)) = (&gateway.observer, shown.access()) {
+        observer(Event::Verified { route: &route.name, cached });
+    }
+    (token, cached)
+}
+
+/// Verifies the access token against these issuers. True if its verification was remembered.
+pub async fn verify(
+    gateway: &Gateway,
+    shown: &Shown<'_>,
+    issuers: &[IssuerId],
+    now: Now,
+) -> (Token, bool) {
     let token = match &shown.credential {
-        _ if !looks => return (Token::Absent, true),
         Credential::None => return (Token::Absent, true),
         Credential::Broken { .. } => return (Token::Broken(Reason::MalformedToken), true),
         Credential::Cookie(token) => token.as_ref(),
         Credential::Bearer(token) => token,
     };
-    let remembered = gateway.tokens.cached(token, &route.issuers, now);
-    let cached = remembered.is_some();
-    if let Some(observer) = &gateway.observer {
-        observer(Event::Verified { route: &route.name, cached });
-    }
-    if let Some(verified) = remembered {
+    if let Some(verified) = gateway.tokens.cached(token, issuers, now) {
         return (Token::at(verified, now.unix), true);
     }
-    let token = match gateway.tokens.verify(token, &route.issuers, now).await {
+    let token = match gateway.tokens.verify(token, issuers, now).await {
         Verdict::Good(verified) | Verdict::Expired(verified) => Token::at(verified, now.unix),
         Verdict::Bad(reason) => Token::Broken(reason),
         Verdict::KeysUnavailable { retry_after_s } => Token::KeysUnavailable { retry_after_s },
@@ -256,7 +262,7 @@ async fn judge(gateway: &Gateway, route: &Route, shown: &Shown<'_>, now: Now) ->
 }
 
 /// Whose token it is, if its signature held.
-fn known(token: &Token) -> Option<Arc<Verified>> {
+pub fn known(token: &Token) -> Option<Arc<Verified>> {
     match token {
         Token::Valid(verified) | Token::InWindow(verified) | Token::Expired(verified) => {
             Some(Arc::clone(verified))

@@ -8,6 +8,7 @@ use super::request_id::RequestId;
 use super::shown::SeenCookies;
 use crate::policy::claims::IssuerId;
 use crate::policy::decide::Permit;
+use crate::policy::endpoint::Endpoint;
 use crate::policy::reason::Reason;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
@@ -22,6 +23,8 @@ pub struct Context {
     /// Whom it comes from; unknown until its head was looked at.
     pub origin: Option<Origin>,
     pub route: Option<Arc<Route>>,
+    /// The endpoint of the gateway's own that it is for; then no route is.
+    pub endpoint: Option<Endpoint>,
     /// Without one nothing reaches an upstream.
     pub permit: Option<Permit>,
     /// Set with the permit.
@@ -110,6 +113,7 @@ impl Context {
             renewal: Renewal::default(),
             origin: None,
             route: None,
+            endpoint: None,
             permit: None,
             passage: None,
             failure: None,

@@ -18,6 +18,7 @@ use super::respond::Reply;
 use super::shown::{SeenCookies, Shown};
 use super::{Edge, Gateway};
 use crate::policy::decide::{Answer, Asked, Client, Passes};
+use crate::policy::endpoint::{self, Endpoint};
 use crate::policy::path::{self, Canonical};
 use crate::policy::reason::Reason;
 use crate::policy::return_to;
@@ -27,17 +28,27 @@ use crate::policy::route::table::Found;
 /// A step's outcome, or the answer to give instead.
 type Step<T> = Result<T, Box<Reply>>;
 
-/// Decides one request. On `Ok` the context holds a permit.
+/// Where a request goes that is not answered at once.
+pub enum Next {
+    /// To an upstream: the context holds a permit.
+    Forward,
+    Serve(Endpoint),
+}
+
+/// Decides one request.
 ///
 /// # Errors
 /// The answer to give instead.
-pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Step<()> {
+pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Step<Next> {
     let gateway = &*edge.gateway;
     let now = ctx.received;
     let origin = origin(edge, request, ctx);
     check_head(gateway, request, ctx)?;
     let matched = canonical_path(gateway, request, ctx)?;
     let request = &*request;
+    if let Some(endpoint) = find_endpoint(gateway, request, ctx, matched.as_deref())? {
+        return Ok(Next::Serve(endpoint));
+    }
     let route = find_route(gateway, request, ctx, matched.as_deref())?;
     let rewritten = rewrite(gateway, request, ctx, &route)?;
     let headers = &request.req_header().headers;
@@ -55,6 +66,7 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
         Decided::Forward(permit, carries) => (permit, carries),
         Decided::Answer(answer, set_cookies) => {
             let mut reply = answered(request, ctx, &route, answer);
+            reply.refresh_hint = gateway.endpoints.hint(gateway, &route, &asked, answer);
             reply.set_cookies = set_cookies;
             return Err(reply);
         }
@@ -65,7 +77,7 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
     let streams = matches!(asked.client, Client::WebSocket | Client::EventStream);
     ctx.passage = Some(Passage { origin, streams, server: None, rewritten, carries });
     ctx.permit = Some(permit);
-    Ok(())
+    Ok(Next::Forward)
 }
 
 /// Whom the request comes from; a trusted proxy may also have named it.
@@ -128,6 +140,30 @@ fn target(path: &str, query: Option<&str>) -> String {
     }
 }
 
+/// The endpoint of our own, where the path is at or below the gateway's: whatever the routes say.
+fn find_endpoint(
+    gateway: &Gateway,
+    request: &Request,
+    ctx: &mut Context,
+    matched: Option<&str>,
+) -> Step<Option<Endpoint>> {
+    let head = request.req_header();
+    let path = matched.unwrap_or_else(|| head.uri.path());
+    match gateway.endpoints.path.find(path, &head.method) {
+        None => Ok(None),
+        Some(endpoint::Found::Endpoint(endpoint)) => {
+            ctx.endpoint = Some(endpoint);
+            Ok(Some(endpoint))
+        }
+        Some(endpoint::Found::MethodNotAllowed { allow }) => {
+            let mut reply = unrouted(request, ctx, Reason::MethodNotAllowed);
+            reply.allow = Some(allow.to_owned());
+            Err(reply)
+        }
+        Some(endpoint::Found::Unknown) => Err(unrouted(request, ctx, Reason::NoRoute)),
+    }
+}
+
 /// The route by host, path and method; a CORS preflight goes to the route of the request that it
 /// announces.
 fn find_route(
@@ -187,7 +223,7 @@ fn asked(request: &Request, route: &Route, origin: &Origin) -> Asked {
 }
 
 /// Credentials that cannot be judged. Duplicates are expired, so that a reload recovers.
-fn unreadable(
+pub fn unreadable(
     gateway: &Gateway,
     ctx: &Context,
     client: Client,

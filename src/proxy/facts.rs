@@ -30,7 +30,7 @@ pub struct HeadLimits {
 }
 
 /// The address of a client whose own cannot be read.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Where a connection comes from. A Unix socket's peer counts as 127.0.0.1: it is on this machine.
 pub fn peer_ip(session: &Session) -> IpAddr {

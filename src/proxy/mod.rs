@@ -11,6 +11,7 @@ mod drive;
 mod shown;
 mod case;
 mod guard;
+pub mod endpoints;
 pub mod upstreams;
 mod upgrade;
 mod forward;
@@ -36,6 +37,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use self::context::Context;
+use self::drive::Next;
+use self::endpoints::Endpoints;
 use self::facts::HeadLimits;
 use self::guard::guarded;
 use self::observe::Event;
@@ -72,6 +75,7 @@ pub struct Gateway {
     /// By `IssuerId`.
     pub backend_cookies: Vec<BackendCookies>,
     pub cookies: CookieSettings,
+    pub endpoints: Endpoints,
     /// By `UpstreamId`.
     pub upstreams: Vec<Arc<Upstream>>,
     pub managed: Managed,
@@ -121,16 +125,24 @@ impl ProxyHttp for Edge {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         let metrics = &self.gateway.metrics;
         guarded(&metrics.panics, async {
-            let refused = drive::drive(self, session, ctx).await.err();
+            let answer = match drive::drive(self, session, ctx).await {
+                Ok(Next::Forward) => None,
+                Ok(Next::Serve(endpoint)) => {
+                    Some(endpoints::serve(&self.gateway, session, ctx, endpoint).await)
+                }
+                Err(reply) => Some(Err(reply)),
+            };
             let took = self.gateway.now().uptime.saturating_sub(ctx.received.uptime);
             metrics.overhead_seconds.observe(took.saturating_sub(ctx.renewal.waited).as_secs_f64());
-            match refused {
-                None => Ok(false),
-                Some(reply) => {
-                    self.answer(session, ctx, &reply).await?;
-                    Ok(true)
+            match answer {
+                None => return Ok(false),
+                Some(Ok(served)) => {
+                    ctx.head_sent = true;
+                    served.send(session, &ctx.request_id).await?;
                 }
+                Some(Err(reply)) => self.answer(session, ctx, &reply).await?,
             }
+            Ok(true)
         })
         .await
     }

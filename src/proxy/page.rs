@@ -25,6 +25,7 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
             ("No access", "You are logged in, but your account may not open this page.")
         }
         Reason::SourceIp => ("No access", "This page cannot be opened from where you are."),
+        Reason::CrossSite => ("No access", "This can only be asked for by a page of this site."),
         Reason::BadIdentity => {
             ("No access", "Your account has a value that cannot be passed on safely.")
         }
@@ -36,6 +37,7 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
         Reason::DuplicateCredential => {
             ("Please reload", "Your browser sent a cookie twice. It was reset; reload the page.")
         }
+        Reason::NothingToRefresh => ("Please log in", "There is no session to renew."),
         Reason::NoRoute => ("Not found", "There is nothing at this address."),
         Reason::MethodNotAllowed => ("Not possible", "This address does not take such a request."),
         Reason::BodyTooLarge => ("Too large", "What you sent is larger than is accepted here."),
@@ -119,6 +121,7 @@ fn error_word(status: u16) -> &'static str {
         403 => "forbidden",
         404 => "not_found",
         405 => "method_not_allowed",
+        409 => "conflict",
         413 => "payload_too_large",
         431 => "header_too_large",
         502 => "bad_gateway",

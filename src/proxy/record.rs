@@ -11,6 +11,8 @@ use crate::policy::reason::Reason;
 
 /// What the log says of a request that was forwarded and not refused.
 const FORWARD: (&str, &str) = ("forward", "ok");
+/// And of one that an endpoint of our own served.
+const SERVE: (&str, &str) = ("serve", "ok");
 
 /// Says why a request failed: what kind of error, at which server, and its root cause.
 ///
@@ -42,16 +44,19 @@ pub fn record(edge: &Edge, session: &Session, error: Option<&Error>, ctx: &Conte
     let took = gateway.now().uptime.saturating_sub(ctx.received.uptime);
     let status = session.response_written().map_or(0, |head| head.status.as_u16());
     let route = ctx.route.as_deref();
-    let metrics =
-        route.and_then(|route| gateway.route_metrics.get(route.index)).unwrap_or(&gateway.unrouted);
+    let own = ctx.endpoint.and_then(|endpoint| gateway.endpoints.metrics(endpoint));
+    let metrics = own
+        .or_else(|| route.and_then(|route| gateway.route_metrics.get(route.index)))
+        .unwrap_or(&gateway.unrouted);
     let method = &session.req_header().method;
     metrics.answered(method, status, took);
     let (decision, reason) = match ctx.refused {
+        None if ctx.endpoint.is_some() => SERVE,
         None => FORWARD,
         Some(reason) => ("answer", reason.word()),
     };
     match ctx.refused {
-        None => metrics.forwarded(),
+        None => metrics.passed(),
         Some(reason) => metrics.refused(reason.word()),
     }
     if !gateway.access_log || route.is_some_and(|route| !route.access_log) {
@@ -61,6 +66,10 @@ pub fn record(edge: &Edge, session: &Session, error: Option<&Error>, ctx: &Conte
         Some(Passes::Person(verified)) => verified.identity.user.as_deref(),
         Some(Passes::Anonymous | Passes::Preflight) | None => None,
     };
+    let label: &str = match ctx.endpoint {
+        Some(endpoint) => endpoint.label(),
+        None => route.map_or("-", |route| &route.name),
+    };
     let client = ctx.origin.map_or_else(|| facts::peer_ip(session), |origin| origin.client);
     tracing::info!(
         target: "access",
@@ -69,7 +78,7 @@ pub fn record(edge: &Edge, session: &Session, error: Option<&Error>, ctx: &Conte
         method = method.as_str(),
         path = session.req_header().uri.path(),
         status,
-        route = route.map_or("-", |route| &route.name),
+        route = label,
         decision,
         reason,
         user,

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE,
+};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -44,6 +46,7 @@ pub const fn status(reason: Reason) -> u16 {
         | Reason::MissingScope
         | Reason::MissingValue
         | Reason::SourceIp
+        | Reason::CrossSite
         | Reason::BadIdentity => 403,
         Reason::AmbiguousPath
         | Reason::BadRequest
@@ -51,6 +54,7 @@ pub const fn status(reason: Reason) -> u16 {
         | Reason::DuplicateCredential => 400,
         Reason::NoRoute => 404,
         Reason::MethodNotAllowed => 405,
+        Reason::NothingToRefresh => 409,
         Reason::BodyTooLarge => 413,
         Reason::HeaderTooLarge => 431,
         Reason::KeysUnavailable | Reason::RefreshUnavailable | Reason::StoreUnavailable => 503,
@@ -68,13 +72,16 @@ pub struct Reply {
     pub login_url: Option<String>,
     /// For 405.
     pub allow: Option<String>,
+    /// For 401: where a page may have its session renewed, and then ask again.
+    pub refresh_hint: Option<HeaderValue>,
     /// The gateway's own cookies, complete lines.
     pub set_cookies: Vec<HeaderValue>,
 }
 
 impl Reply {
     pub fn new(answer: Answer, request_id: RequestId) -> Reply {
-        Reply { answer, request_id, login_url: None, allow: None, set_cookies: Vec::new() }
+        let set_cookies = Vec::new();
+        Reply { answer, request_id, login_url: None, allow: None, refresh_hint: None, set_cookies }
     }
 
     /// The status that it is sent with.
@@ -130,6 +137,9 @@ impl Reply {
         }
         if status == 401 {
             head.insert_header("WWW-Authenticate", challenge(reason))?;
+            if let Some(hint) = &self.refresh_hint {
+                head.insert_header("X-Evergate-Refresh", hint)?;
+            }
         }
         if let Some(seconds) = retry_after_s
             && status == 503
@@ -157,6 +167,41 @@ impl Reply {
             }
             Shape::Redirect | Shape::RedirectAfterForm => Bytes::new(),
         }
+    }
+}
+
+/// What an endpoint of our own answers, if it is not a refusal.
+pub struct Served {
+    pub status: u16,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+    /// The gateway's own cookies, complete lines.
+    pub set_cookies: Vec<HeaderValue>,
+}
+
+impl Served {
+    /// Writes this answer. It is not stored anywhere, unless its own headers say something else.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn send(self, session: &mut Session, request_id: &RequestId) -> pingora::Result<()> {
+        let mut head = ResponseHeader::build(self.status, Some(10))?;
+        if self.status != 304 {
+            head.insert_header(CONTENT_LENGTH, self.body.len())?;
+        }
+        head.insert_header("X-Content-Type-Options", "nosniff")?;
+        // Not even as an image or a script of another site's page.
+        head.insert_header("Cross-Origin-Resource-Policy", "same-origin")?;
+        let may_be_stored = self.headers.iter().any(|(name, _)| name == CACHE_CONTROL);
+        for (name, value) in self.headers {
+            head.insert_header(name, value)?;
+        }
+        let sealing = Seal { request_id, set_cookies: &self.set_cookies, private: false };
+        seal(&mut head, &sealing)?;
+        if !may_be_stored || !self.set_cookies.is_empty() {
+            head.insert_header(CACHE_CONTROL, "no-store")?;
+        }
+        send(session, head, self.body).await
     }
 }
 

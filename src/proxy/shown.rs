@@ -10,7 +10,8 @@ use crate::policy::claims::IssuerId;
 use crate::policy::credentials::authorization::Authorization;
 use crate::policy::credentials::{CookieValue, Cookies, Credential, Seen, refresh_value};
 use crate::policy::reason::Reason;
-use crate::policy::route::{Auth, Route};
+use crate::policy::route::{Auth, CredentialKinds, Route};
+use crate::policy::secret::Secret;
 
 /// Cookies and bearer token of one request, for one route.
 pub struct Shown<'a> {
@@ -41,19 +42,32 @@ impl<'a> Shown<'a> {
             Auth::Public => route.adopt_tokens.is_none(),
             Auth::Required | Auth::Optional => false,
         };
-        let cookie_lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
         if anonymous {
             let seen = SeenCookies::default();
             return Ok(Shown { credential: Credential::None, refresh: None, seen });
         }
+        Shown::read_from(gateway, headers, route.credentials, &route.issuers)
+    }
+
+    /// Reads credentials of these kinds, where they are for these issuers.
+    ///
+    /// # Errors
+    /// `DuplicateCredential`, `ConflictingCredentials`, `BadRequest`.
+    pub fn read_from(
+        gateway: &Gateway,
+        headers: &'a HeaderMap,
+        kinds: CredentialKinds,
+        issuers: &[IssuerId],
+    ) -> Result<Shown<'a>, (Reason, SeenCookies)> {
+        let cookie_lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
         let cookies = Cookies::read(cookie_lines, &gateway.cookies);
         let seen = SeenCookies { access: cookies.access.seen, refresh: cookies.refresh.seen };
         let lines = headers.get_all(AUTHORIZATION).iter().map(|line| line.as_bytes());
         let credential = Authorization::read(lines)
-            .and_then(|authorization| cookies.credential(&authorization, route.credentials))
+            .and_then(|authorization| cookies.credential(&authorization, kinds))
             .map_err(|reason| (reason, seen))?;
         // A request judged by its bearer uses no cookies.
-        let uses_cookies = route.credentials.cookie
+        let uses_cookies = kinds.cookie
             && match credential {
                 Credential::None | Credential::Cookie(_) | Credential::Broken { bearer: false } => {
                     true
@@ -61,9 +75,7 @@ impl<'a> Shown<'a> {
                 Credential::Bearer(_) | Credential::Broken { bearer: true } => false,
             };
         let refresh = match cookies.refresh.value {
-            CookieValue::Text(value) if uses_cookies => {
-                read_refresh(value, gateway, &route.issuers)
-            }
+            CookieValue::Text(value) if uses_cookies => read_refresh(value, gateway, issuers),
             CookieValue::Text(_)
             | CookieValue::Absent
             | CookieValue::Broken
@@ -79,6 +91,12 @@ impl<'a> Shown<'a> {
                 false
             }
         }
+    }
+
+    /// The refresh token, if it came under old names only: it moves to ours.
+    pub fn moving(&self) -> Option<Secret> {
+        let (_, token) = self.refresh.as_ref()?;
+        self.seen.refresh.only_old_names().then(|| Secret::new(token.as_ref()))
     }
 
     /// The access token as it came.

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::backend::AuthBackend;
-use super::concurrency::{AtomicUsize, JoinHandle, Mutex, spawn, watch};
+use super::concurrency::{AtomicUsize, JoinHandle, Mutex, sleep, spawn, timeout, watch};
 use super::edges::Edges;
 use super::events::{Observer, Trigger, tell};
 use super::flight::{Pilot, fly};
@@ -143,6 +144,38 @@ impl Shared {
             spawn(&self.runtime, fly(Pilot::new(self.clone(), job), work));
         }
         (boarding, id)
+    }
+
+    /// Waits for this visitor's session to be renewed, until `deadline` (uptime) at most.
+    ///
+    /// A rest that ends in time is waited for; a longer one is told at once, as nothing can change
+    /// before it is over. After a flight there is no second try.
+    pub async fn landed(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        refresh: &Secret,
+        trigger: Trigger,
+        deadline: Duration,
+    ) -> (View, Option<SessionId>) {
+        loop {
+            let now = self.now();
+            let left = deadline.saturating_sub(now.uptime);
+            let (boarding, id) = self.board(visitor, refresh, trigger, now);
+            match boarding {
+                Boarding::Grounded(View::Resting(rest)) if rest < left => {
+                    sleep(rest).await;
+                }
+                Boarding::Grounded(view) => return (view, id),
+                Boarding::Flying(mut landing) => {
+                    // An error is the landing: the other end was dropped.
+                    if timeout(left, landing.changed()).await.is_err() {
+                        return (View::Running, id);
+                    }
+                    let now = self.now();
+                    return self.step(|board| board.ledger.view(visitor, now));
+                }
+            }
+        }
     }
 
     /// A receiver for the flight of this session, if one is on its way.

@@ -43,9 +43,9 @@ impl Budget {
     pub fn turn(&self, trigger: Trigger, now: Now) -> Result<Duration, Duration> {
         let ahead = self.paid_until.saturating_sub(now.uptime);
         let delay = (ahead + self.interval).saturating_sub(BURST);
-        let may = match trigger {
-            Trigger::Window => delay.is_zero(),
-            Trigger::Expired => delay <= self.wait && delay <= self.interval * QUEUE_MAX,
+        let may = match trigger.is_urgent() {
+            false => delay.is_zero(),
+            true => delay <= self.wait && delay <= self.interval * QUEUE_MAX,
         };
         if may { Ok(delay) } else { Err(delay) }
     }

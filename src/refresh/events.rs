@@ -12,6 +12,21 @@ use std::time::Duration;
 pub enum Trigger {
     Window,
     Expired,
+    /// A page asked for it; `urgent`: its access token had expired.
+    Client {
+        urgent: bool,
+    },
+}
+
+impl Trigger {
+    /// Does somebody wait who cannot pass without it?
+    pub const fn is_urgent(self) -> bool {
+        match self {
+            Trigger::Window => false,
+            Trigger::Expired => true,
+            Trigger::Client { urgent } => urgent,
+        }
+    }
 }
 
 /// How a flight ended (metric label `result`).

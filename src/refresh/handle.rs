@@ -35,6 +35,15 @@ pub enum ForBackend {
     Withhold,
 }
 
+/// What can still come of a refresh token, as far as anybody knows without asking the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// Refused, spent or logged out: nothing.
+    pub over: bool,
+    /// What is left of the session's newest refresh token, if the backend has told.
+    pub life_left: Option<Duration>,
+}
+
 /// One session's record, held by a request that may deliver its cookies.
 #[derive(Clone)]
 pub struct SessionHandle {

@@ -23,7 +23,7 @@ use super::sessions::{Found, SessionCounts, SessionId, Sessions};
 use super::settings::OnReuse;
 use super::store::Life;
 use super::strangers::{Stranger, Strangers};
-use super::{ForBackend, NewCookies};
+use super::{ForBackend, NewCookies, Prospect};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Renewed;
 use crate::policy::time::Now;
@@ -42,6 +42,16 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// Why a renewal would be asked for. `by_page`: because the page wants it.
+    pub fn trigger(&self, by_page: bool, now: Now) -> Trigger {
+        let valid = self.access.as_ref().is_some_and(|access| now.unix < access.expires_at);
+        match (by_page, valid) {
+            (true, valid) => Trigger::Client { urgent: !valid },
+            (false, true) => Trigger::Window,
+            (false, false) => Trigger::Expired,
+        }
+    }
+
     fn shown(&self, found: Found) -> Shown<'_> {
         Shown { generation: found.generation, access: self.access.as_deref() }
     }
@@ -80,17 +90,19 @@ impl Ledger {
     }
 
     /// What this visitor's token is worth, noted as shown and counted.
-    pub fn look_up(&mut self, visitor: &Visitor, now: Now) -> (View, Option<SessionId>) {
+    /// `by_page`: a page asks to have it renewed.
+    pub fn look_up(
+        &mut self,
+        visitor: &Visitor,
+        by_page: bool,
+        now: Now,
+    ) -> (View, Option<SessionId>) {
         let (view, id) = self.view(visitor, now);
         let issuer = self.name(visitor.issuer);
         let token = || visitor.hash.to_string();
         match view {
             View::Fresh(_) => {
-                let access = visitor.access.as_ref();
-                let trigger = match access.is_some_and(|access| now.unix < access.expires_at) {
-                    true => Trigger::Window,
-                    false => Trigger::Expired,
-                };
+                let trigger = visitor.trigger(by_page, now);
                 self.events.push(RefreshEvent::Delivered { issuer, trigger });
             }
             View::Spent => {
@@ -144,6 +156,26 @@ impl Ledger {
             View::Live | View::Running | View::Fresh(_) | View::Resting(_) => (view, id),
             View::Dead | View::Spent | View::Ended | View::Foreign => (view, None),
         }
+    }
+
+    /// What can still come of this visitor's token. Nothing is noted: asking is no use of a session.
+    pub fn prospect(&mut self, visitor: &Visitor, now: Now) -> Prospect {
+        let found = self.sessions.find(visitor.hash, now);
+        let known = found.and_then(|found| {
+            let record = self.sessions.get(found.id)?;
+            let over = match record.view(visitor.shown(found), now, None) {
+                View::Dead | View::Spent | View::Ended | View::Foreign => true,
+                View::Live | View::Running | View::Fresh(_) | View::Resting(_) => false,
+            };
+            Some(Prospect { over, life_left: record.life_left(now).filter(|_| !over) })
+        });
+        known.unwrap_or_else(|| {
+            let over = match self.strangers.view(visitor.hash, visitor.client, now) {
+                Stranger::Dead => true,
+                Stranger::MayAsk | Stranger::Wait(_) => false,
+            };
+            Prospect { over, life_left: None }
+        })
     }
 
     /// The head for a visitor who cannot wait for a better one.

@@ -22,6 +22,7 @@ mod concurrency;
 mod edges;
 mod events;
 mod handle;
+mod page;
 mod board;
 mod ledger;
 mod hash;
@@ -58,8 +59,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-use self::board::{Board, Boarding, Issuer, Shared, Store};
-use self::concurrency::{AtomicUsize, Mutex, sleep, spawn, timeout, watch};
+use self::board::{Board, Issuer, Shared, Store};
+use self::concurrency::{AtomicUsize, Mutex, spawn, timeout, watch};
 use self::endpoint::Endpoint;
 use self::hash::Hasher;
 use self::ledger::{Ledger, Visitor};
@@ -78,7 +79,7 @@ pub use self::edges::Edges;
 pub use self::events::{
     BudgetResult, Detail, EndReason, FlightResult, Observer, RefreshEvent, Trigger,
 };
-pub use self::handle::{ForBackend, NewCookies, SessionHandle};
+pub use self::handle::{ForBackend, NewCookies, Prospect, SessionHandle};
 pub use self::hash::TokenHash;
 pub use self::outcome::{Answer, Outcome};
 pub use self::redis::RedisStore;
@@ -172,9 +173,18 @@ impl Refresher {
         presented: &Presented,
         now: Now,
     ) -> (Session, Option<SessionHandle>) {
+        self.known(presented, false, now).await
+    }
+
+    async fn known(
+        &self,
+        presented: &Presented,
+        by_page: bool,
+        now: Now,
+    ) -> (Session, Option<SessionHandle>) {
         let Some(visitor) = self.visitor(presented) else { return (Session::Absent, None) };
         let pulled = pull(&self.shared, &visitor, &presented.refresh_token).await;
-        let (view, id) = self.shared.step(|board| board.ledger.look_up(&visitor, now));
+        let (view, id) = self.shared.step(|board| board.ledger.look_up(&visitor, by_page, now));
         let session = match view {
             View::Live => match pulled {
                 Ok(()) => Session::Live,
@@ -225,12 +235,23 @@ impl Refresher {
         wait: Duration,
         now: Now,
     ) -> (Session, Option<SessionHandle>) {
+        self.renewed(presented, Trigger::Expired, wait, now).await
+    }
+
+    async fn renewed(
+        &self,
+        presented: &Presented,
+        trigger: Trigger,
+        wait: Duration,
+        now: Now,
+    ) -> (Session, Option<SessionHandle>) {
         let Some(visitor) = self.visitor(presented) else { return (Session::Absent, None) };
         let Some(_waiting) = self.shared.waiting() else {
             return (Session::Unavailable { retry_after_s: MOMENT_S }, None);
         };
         let deadline = now.uptime + wait;
-        let (view, id) = self.landed(&visitor, &presented.refresh_token, deadline).await;
+        let (view, id) =
+            self.shared.landed(&visitor, &presented.refresh_token, trigger, deadline).await;
         let unavailable = |rest| Session::Unavailable { retry_after_s: whole_seconds(rest) };
         let session = match view {
             View::Fresh(renewed) => Session::Renewed(renewed),
@@ -303,37 +324,6 @@ impl Refresher {
             sessions: board.ledger.session_counts(),
             open_breakers: board.ledger.open_breakers(),
         })
-    }
-
-    /// Waits for this visitor's session to be renewed, until `deadline` (uptime) at most.
-    ///
-    /// A rest that ends in time is waited for; a longer one is told at once, as nothing can change
-    /// before it is over. After a flight there is no second try.
-    async fn landed(
-        &self,
-        visitor: &Visitor,
-        refresh: &Secret,
-        deadline: Duration,
-    ) -> (View, Option<SessionId>) {
-        loop {
-            let now = self.shared.now();
-            let left = deadline.saturating_sub(now.uptime);
-            let (boarding, id) = self.shared.board(visitor, refresh, Trigger::Expired, now);
-            match boarding {
-                Boarding::Grounded(View::Resting(rest)) if rest < left => {
-                    sleep(rest).await;
-                }
-                Boarding::Grounded(view) => return (view, id),
-                Boarding::Flying(mut landing) => {
-                    // An error is the landing: the other end was dropped.
-                    if timeout(left, landing.changed()).await.is_err() {
-                        return (View::Running, id);
-                    }
-                    let now = self.shared.now();
-                    return self.shared.step(|board| board.ledger.view(visitor, now));
-                }
-            }
-        }
     }
 
     /// A session that has to be renewed while the store is away.

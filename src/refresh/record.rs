@@ -292,6 +292,11 @@ impl Record {
         self.life_end.unwrap_or(self.last_used + LIFE_UNTOLD)
     }
 
+    /// What is left of the head's refresh token, if the backend told how long it lives.
+    pub fn life_left(&self, now: Now) -> Option<Duration> {
+        self.life_end.map(|end| end.saturating_sub(now.uptime))
+    }
+
     fn standing(&self, shown: Shown, now: Now) -> Standing {
         if shown.access.is_some_and(|verified| self.is_foreign(verified)) {
             return Standing::Foreign;

@@ -90,6 +90,7 @@ fn trigger_word(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Window => "window",
         Trigger::Expired => "expired",
+        Trigger::Client { urgent: _ } => "client",
     }
 }
 

@@ -11,6 +11,7 @@ const PAGE: [&str; 4] = [
     "x-content-type-options: nosniff",
 ];
 const JSON: [&str; 2] = ["content-type: application/json", "x-content-type-options: nosniff"];
+const HINT: &str = "x-evergate-refresh: /_evergate/refresh";
 const STRANGER: &str = "www-authenticate: Bearer realm=\"evergate\"";
 const BAD_TOKEN: &str = "www-authenticate: Bearer realm=\"evergate\", error=\"invalid_token\"";
 const TO_LOGIN: &str = "location: /auth/login?return_to=%2Fpage%3Fa%3D1";
@@ -42,9 +43,14 @@ async fn a_stranger_is_answered_in_the_shape_that_was_asked_for() {
             302,
             lines(&[&BASE, &[TO_LOGIN]]),
         ),
-        ("fetch", get(target).fetch(), 401, lines(&[&BASE, &JSON, &[STRANGER]])),
-        ("curl", get(target).header("Accept", "*/*"), 401, lines(&[&BASE, &JSON, &[STRANGER]])),
-        ("delete", ask("DELETE", target), 401, lines(&[&BASE, &JSON, &[STRANGER]])),
+        ("fetch", get(target).fetch(), 401, lines(&[&BASE, &JSON, &[STRANGER, HINT]])),
+        (
+            "curl",
+            get(target).header("Accept", "*/*"),
+            401,
+            lines(&[&BASE, &JSON, &[STRANGER, HINT]]),
+        ),
+        ("delete", ask("DELETE", target), 401, lines(&[&BASE, &JSON, &[STRANGER, HINT]])),
         ("websocket", get("/ws").websocket(), 401, lines(&[&BASE, &JSON, &[STRANGER]])),
         ("event stream", get("/events").event_stream(), 401, lines(&[&BASE, &JSON, &[STRANGER]])),
     ] {

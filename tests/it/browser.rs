@@ -28,12 +28,7 @@ impl Demo {
         command.args(["demo", "--port", "0"]).current_dir(&folder.0);
         let mut demo = Program::start(&mut command);
         let url = format!("http://{}", demo.says("Open  http://").await);
-        let driver = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".to_string());
-        // With port 0 it takes one of IPv6 that may be taken for IPv4, and gives up.
-        let port = free_port().await;
-        let mut driver = Program::start(Command::new(driver).arg(format!("--port={port}")));
-        let port = driver.says("started successfully on port ").await;
-        let browser = launch(port.trim_end_matches('.')).await;
+        let (driver, browser) = browser().await;
         browser.goto(&url).await.expect("the front page");
         Demo { browser, url, _driver: driver, _demo: demo, folder }
     }
@@ -95,6 +90,17 @@ impl Demo {
         let picture = self.browser.screenshot().await.expect("a picture");
         fs::write(folder.join(format!("{name}.png")), picture).expect("written");
     }
+}
+
+/// A browser, and the program that drives it: dropped, it takes the browser along.
+pub async fn browser() -> (Program, Client) {
+    let driver = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".to_string());
+    // With port 0 it takes one of IPv6 that may be taken for IPv4, and gives up.
+    let port = free_port().await;
+    let mut driver = Program::start(Command::new(driver).arg(format!("--port={port}")));
+    let port = driver.says("started successfully on port ").await;
+    let browser = launch(port.trim_end_matches('.')).await;
+    (driver, browser)
 }
 
 async fn launch(port: &str) -> Client {

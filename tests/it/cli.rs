@@ -61,6 +61,13 @@ async fn routes_test_says_what_would_be_answered() {
         ("/admin/x", &token[..], "answer    missing_role (JSON)\n"),
         ("/a//b", &[][..], "answer    ambiguous_path: double slash\n"),
         ("/static/x", &[][..], "forward   without identity\n"),
+        (
+            "/_evergate/session",
+            &[][..],
+            "path      /_evergate/session\nserve     gateway:session\n",
+        ),
+        ("/_evergate/refresh", &[][..], "answer    method_not_allowed, Allow: POST\n"),
+        ("/_evergate/x", &[][..], "answer    no_route\n"),
     ] {
         let arguments = [&["routes", "test", "GET", target][..], more].concat();
         let (code, output) = desk.says(&arguments).await;

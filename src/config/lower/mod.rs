@@ -19,6 +19,7 @@ mod policies;
 mod patterns;
 mod routes;
 mod login;
+mod endpoints;
 mod order;
 
 pub use self::context::{Context, Surroundings};
@@ -53,6 +54,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         login::reachable(cx, login.as_deref(), &table);
     }
     order::weaker(cx, &routes);
+    let gateway_path = endpoints::path(cx, &routes);
     let public = order::public(&routes);
     let managed_headers = identity::managed(&identity, &routes);
     let config = Config {
@@ -69,6 +71,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         store,
         backend_cookies: issuers.backend_cookies,
         cookies,
+        gateway_path,
         managed_headers,
         routes: routes.into_iter().map(|lowered| lowered.route).collect(),
     };

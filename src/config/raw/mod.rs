@@ -29,6 +29,7 @@ use self::server::{Admin, Limits, Listener, Log, Paths, Shutdown};
 use self::store::Store;
 use self::upstream::Upstream;
 use self::values::List;
+use crate::policy::endpoint::GatewayPath;
 
 /// The configuration of Evergate, a reverse-proxy authentication gateway.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -62,6 +63,9 @@ pub struct Gateway {
     pub cookies: Cookies,
     /// Where session records are kept, so that several gateways act as one.
     pub store: Store,
+    /// Where the gateway's own endpoints are: session, refresh and the page script. No route can be
+    /// written there.
+    pub gateway_path: String,
     /// What happens to whoever may not pass.
     pub on_denied: OnDenied,
     /// Headers that tell the app who asks: name to template. Templates mix text with claims, such
@@ -131,6 +135,7 @@ impl Default for Gateway {
             issuers: BTreeMap::new(),
             cookies: Cookies::default(),
             store: Store::default(),
+            gateway_path: GatewayPath::default().as_str().into(),
             on_denied: OnDenied::default(),
             identity_headers: headers.map(|(name, text)| (name.into(), text.into())).into(),
             policies: BTreeMap::new(),

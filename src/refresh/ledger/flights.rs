@@ -220,11 +220,11 @@ impl Ledger {
             return Ok(Duration::ZERO);
         };
         let turn = endpoint.turn(trigger, now);
-        let result = match (turn, trigger) {
+        let result = match (turn, trigger.is_urgent()) {
             (Ok(Duration::ZERO), _) => return turn,
             (Ok(_), _) => BudgetResult::Queued,
-            (Err(_), Trigger::Expired) => BudgetResult::Full,
-            (Err(_), Trigger::Window) => BudgetResult::Postponed,
+            (Err(_), true) => BudgetResult::Full,
+            (Err(_), false) => BudgetResult::Postponed,
         };
         let issuer = endpoint.name.clone();
         self.events.push(RefreshEvent::Budget { issuer, result });
@@ -246,7 +246,7 @@ impl Ledger {
         if known.is_some() {
             return known;
         }
-        if !self.sessions.make_room(trigger == Trigger::Expired) {
+        if !self.sessions.make_room(trigger.is_urgent()) {
             let issuer = self.name(visitor.issuer);
             self.events.push(RefreshEvent::LedgerFull { issuer });
             return None;

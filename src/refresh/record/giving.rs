@@ -42,7 +42,7 @@ impl Record {
             issuer: self.issuer,
             access: access.token.clone(),
             refresh,
-            max_age_s: self.life_end.map(|end| end.saturating_sub(now.uptime).as_secs()),
+            max_age_s: self.life_left(now).map(|left| left.as_secs()),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use tokio::time::sleep;
+
 use super::super::*;
 use super::fake::*;
 

@@ -8,7 +8,7 @@ use super::super::*;
 use super::fake::*;
 use super::fake_store::{Connection, FakeStore};
 use crate::refresh::store::{LOST_AFTER, SENT_SLACK};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Gateways of one house, their backend and their store.
 struct House {

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use tokio::time::sleep;
+
 use super::super::*;
 use super::fake::*;
 

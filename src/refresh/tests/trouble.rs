@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::sleep;
+
 use super::super::*;
 use super::fake::*;
 

@@ -88,6 +88,8 @@ struct State {
     standing_fault: Option<Fault>,
     roles: Vec<&'static str>,
     takes_spent_tokens: bool,
+    /// Of the access tokens that are granted; `None`: the usual life.
+    life_s: Option<u64>,
     /// How far this backend's clock is ahead of the real one.
     ahead_s: u64,
     /// Claims of every token that is granted or logged in with, over the usual ones.
@@ -114,6 +116,7 @@ impl Backend {
             standing_fault: None,
             roles: vec!["staff"],
             takes_spent_tokens: false,
+            life_s: None,
             ahead_s: 0,
             extra: Vec::new(),
         }));
@@ -195,6 +198,11 @@ impl Backend {
         self.lock().more_jwks.push(jwk);
     }
 
+    /// Access tokens that are granted or logged in with from now on live so long.
+    pub fn grant_life(&self, seconds: u64) {
+        self.lock().life_s = Some(seconds);
+    }
+
     /// From now on a spent refresh token is as good as a new one.
     pub fn take_spent_tokens(&self) {
         self.lock().takes_spent_tokens = true;
@@ -233,6 +241,7 @@ impl State {
 
     fn fresh(&self, subject: &str) -> Token {
         let token = self.token(subject).aged(0);
+        let token = self.life_s.map_or(token.clone(), |life_s| token.lives(life_s));
         self.extra.iter().fold(token, |token, (name, value)| token.claim(name, value.clone()))
     }
 

@@ -138,6 +138,12 @@ impl Token {
         self.claim("iat", issued).claim("exp", issued + LIFE_S)
     }
 
+    /// Expires so long from now.
+    pub fn lives(self, seconds: u64) -> Token {
+        let expires = now() + self.ahead_s + seconds;
+        self.claim("exp", expires)
+    }
+
     /// Still valid, and so close to its end that it is renewed whatever the spread of the window.
     pub fn in_window(self) -> Token {
         self.aged(LIFE_S - 20)

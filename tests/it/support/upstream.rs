@@ -6,7 +6,7 @@
 //! piece and answers with how many pieces came; `/reset` closes without an answer; `/hang` never
 //! answers. Everything else takes the next canned answer, or 200 `hello`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -71,14 +71,14 @@ impl Record {
 pub struct Upstream {
     pub address: SocketAddr,
     pub record: Record,
-    answers: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    answers: Answers,
     guard: Option<Guard>,
 }
 
 impl Upstream {
     pub async fn start() -> Upstream {
         let record = Record::default();
-        let answers = Arc::new(Mutex::new(VecDeque::new()));
+        let answers = Answers::default();
         let (for_record, for_answers) = (record.clone(), answers.clone());
         let (address, guard) = wire::listen(move |stream| {
             let (record, answers) = (for_record.clone(), for_answers.clone());
@@ -98,7 +98,13 @@ impl Upstream {
 
     /// The next request is answered with these bytes, and nothing is added.
     pub fn answer_raw(&self, bytes: impl Into<Vec<u8>>) {
-        self.answers.lock().expect("no panic under the lock").push_back(bytes.into());
+        self.answers.lock().expect("no panic under the lock").next.push_back(bytes.into());
+    }
+
+    /// Every request for this path is answered with this page.
+    pub fn page(&self, path: &str, html: &str) {
+        let page = wire::response(200, &[("Content-Type", "text/html")], html.as_bytes());
+        self.answers.lock().expect("no panic under the lock").pages.insert(path.to_string(), page);
     }
 
     /// From now on nobody listens there.
@@ -107,7 +113,13 @@ impl Upstream {
     }
 }
 
-type Answers = Arc<Mutex<VecDeque<Vec<u8>>>>;
+#[derive(Default)]
+struct Canned {
+    next: VecDeque<Vec<u8>>,
+    pages: HashMap<String, Vec<u8>>,
+}
+
+type Answers = Arc<Mutex<Canned>>;
 
 async fn serve(mut stream: Stream, record: Record, answers: Answers) -> std::io::Result<()> {
     while let Some(head) = wire::read_head(&mut stream).await? {
@@ -157,7 +169,11 @@ async fn serve(mut stream: Stream, record: Record, answers: Answers) -> std::io:
         if target == "/hang" {
             std::future::pending::<()>().await;
         }
-        let canned = answers.lock().expect("no panic under the lock").pop_front();
+        let canned = {
+            let mut canned = answers.lock().expect("no panic under the lock");
+            let page = canned.pages.get(&target).cloned();
+            page.or_else(|| canned.next.pop_front())
+        };
         let answer = canned
             .unwrap_or_else(|| wire::response(200, &[("Content-Type", "text/plain")], b"hello"));
         let answer = if head.word(0) == "HEAD" { without_body(answer) } else { answer };

@@ -203,7 +203,7 @@ impl Play<'_, '_> {
             self.ledger.note_shown(&visitor, self.now);
             return self.reused(refresh, reused);
         }
-        let (view, _) = self.ledger.look_up(&visitor, self.now);
+        let (view, _) = self.ledger.look_up(&visitor, false, self.now);
         self.expect(refresh, &worth, &view)?;
         self.reused(refresh, reused)?;
         match view {
@@ -417,7 +417,7 @@ impl Play<'_, '_> {
                 continue;
             }
             let visitor = self.visitor(refresh, None);
-            let (view, _) = self.ledger.look_up(&visitor, self.now);
+            let (view, _) = self.ledger.look_up(&visitor, false, self.now);
             if !matches!(view, View::Fresh(_)) {
                 return Err(format!("8: {refresh:?} should be renewed, but is {}", brief(&view)));
             }

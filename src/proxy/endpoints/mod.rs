@@ -1,0 +1,181 @@
+//! The gateway's own endpoints, one file each. Which one a request is for, and whether our own page
+//! asks, is judged in [`crate::policy::endpoint`].
+//!
+//! Nothing here makes or needs a permit: no request for an endpoint reaches an upstream. Answers
+//! leave through `respond.rs` like all others.
+
+mod session;
+mod refresh;
+mod script;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use pingora::proxy::Session as Request;
+
+use self::script::Script;
+use super::case::{known, verify};
+use super::context::Context;
+use super::respond::{Reply, Served};
+use super::shown::Shown;
+use super::{Gateway, drive, facts};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::policy::claims::IssuerId;
+use crate::policy::decide::{Answer, Asked, Client, Token};
+use crate::policy::endpoint::{Endpoint, Evidence, GatewayPath, is_same_origin};
+use crate::policy::reason::Reason;
+use crate::policy::route::{CredentialKinds, Route};
+use crate::policy::secret::Secret;
+use crate::refresh::Presented;
+
+/// An endpoint needs no body. One that announces more is refused; what else comes is read up to a
+/// limit, and dropped.
+const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Only a script can send this header, and a page of another origin only if we let it.
+static X_EVERGATE: HeaderName = HeaderName::from_static("x-evergate");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// An answer, or the refusal to give instead.
+pub type Ending = Result<Served, Box<Reply>>;
+
+/// What the endpoints need for all requests.
+pub struct Endpoints {
+    pub path: GatewayPath,
+    /// All of the gateway's: whoever signed a token, the endpoints look at it.
+    issuers: Vec<IssuerId>,
+    metrics: Vec<RouteMetrics>,
+    /// Where a session is renewed, as a 401 tells it.
+    refresh: Option<HeaderValue>,
+    script: Script,
+}
+
+impl Endpoints {
+    pub fn new(path: GatewayPath, issuers: usize, metrics: &Metrics) -> Endpoints {
+        let refresh = format!("{}/{}", path.as_str(), Endpoint::Refresh.name());
+        Endpoints {
+            script: Script::new(&path),
+            refresh: HeaderValue::from_str(&refresh).ok(),
+            path,
+            issuers: (0..).map(IssuerId).take(issuers).collect(),
+            metrics: Endpoint::ALL
+                .iter()
+                .map(|endpoint| metrics.endpoint(&Arc::from(endpoint.label())))
+                .collect(),
+        }
+    }
+
+    pub fn metrics(&self, endpoint: Endpoint) -> Option<&RouteMetrics> {
+        let index = Endpoint::ALL.iter().position(|known| *known == endpoint)?;
+        self.metrics.get(index)
+    }
+
+    /// The hint for a page whose request is refused for want of a good token: another tab, or the
+    /// refresh endpoint, may have one by now.
+    pub fn hint(
+        &self,
+        gateway: &Gateway,
+        route: &Route,
+        asked: &Asked,
+        answer: Answer,
+    ) -> Option<HeaderValue> {
+        let waits = |issuer: &IssuerId| gateway.waits.get(usize::from(issuer.0)).copied().flatten();
+        let renewable =
+            route.credentials.cookie && route.issuers.iter().any(|i| waits(i).is_some());
+        // Only a fetch can read it, and be tried again.
+        let helps =
+            asked.client == Client::Program && !asked.bearer && answer.reason.means_log_in();
+        self.refresh.clone().filter(|_| helps && renewable)
+    }
+}
+
+/// Serves one request for an endpoint.
+///
+/// # Errors
+/// The refusal to give instead.
+pub async fn serve(
+    gateway: &Gateway,
+    request: &Request,
+    ctx: &mut Context,
+    endpoint: Endpoint,
+) -> Ending {
+    let headers = &request.req_header().headers;
+    if facts::announces_more_than(headers, BODY_BYTES_MAX) {
+        return Err(refusal(ctx, Reason::BodyTooLarge));
+    }
+    match endpoint {
+        Endpoint::Session => session::serve(gateway, headers, ctx).await,
+        Endpoint::Refresh => refresh::serve(gateway, headers, ctx).await,
+        Endpoint::Script => gateway.endpoints.script.serve(headers),
+    }
+}
+
+/// What a request for an endpoint shows of its session.
+struct Asking<'a> {
+    shown: Shown<'a>,
+    token: Token,
+}
+
+impl<'a> Asking<'a> {
+    /// Reads and verifies the credentials.
+    ///
+    /// # Errors
+    /// The refusal of credentials that cannot be judged.
+    async fn of(
+        gateway: &Gateway,
+        headers: &'a HeaderMap,
+        ctx: &Context,
+    ) -> Result<Asking<'a>, Box<Reply>> {
+        let issuers = &gateway.endpoints.issuers;
+        let kinds = CredentialKinds { cookie: true, bearer: true };
+        let shown =
+            Shown::read_from(gateway, headers, kinds, issuers).map_err(|(reason, seen)| {
+                drive::unreadable(gateway, ctx, Client::Program, reason, seen)
+            })?;
+        let (token, _) = verify(gateway, &shown, issuers, ctx.received).await;
+        if let (Token::Broken(reason), Some(endpoint)) = (&token, ctx.endpoint) {
+            let client = client_of(ctx);
+            tracing::info!(target: "audit", route = endpoint.label(), %client, %reason, "token refused");
+        }
+        Ok(Asking { shown, token })
+    }
+
+    /// What the session is asked with; `None` where nothing can be refreshed.
+    fn presented(&self, gateway: &Gateway, ctx: &Context) -> Option<Presented> {
+        let (issuer, refresh_token) = self.shown.refresh.as_ref()?;
+        gateway.waits.get(usize::from(issuer.0)).copied().flatten()?;
+        Some(Presented {
+            issuer: *issuer,
+            refresh_token: Secret::new(refresh_token.as_ref()),
+            access: known(&self.token).filter(|token| token.issuer == *issuer),
+            client: client_of(ctx),
+        })
+    }
+}
+
+/// Refuses whoever is not one of our own pages.
+///
+/// # Errors
+/// The refusal.
+fn from_our_own_page(headers: &HeaderMap, ctx: &Context) -> Result<(), Box<Reply>> {
+    let lines = |name: &HeaderName| -> Vec<&[u8]> {
+        headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+    };
+    let evidence = Evidence {
+        sec_fetch_site: &lines(&SEC_FETCH_SITE),
+        origin: &lines(&ORIGIN),
+        host: headers.get(HOST).and_then(|host| host.to_str().ok()),
+        header: lines(&X_EVERGATE) == [b"1"],
+    };
+    is_same_origin(&evidence).map_err(|reason| refusal(ctx, reason))
+}
+
+/// The address that asks; known once the head was looked at.
+fn client_of(ctx: &Context) -> IpAddr {
+    ctx.origin.map_or(facts::NOBODY, |origin| origin.client)
+}
+
+/// A refusal for a program, whoever asks.
+fn refusal(ctx: &Context, reason: Reason) -> Box<Reply> {
+    Box::new(Reply::new(Answer::unrouted(Client::Program, reason), ctx.request_id))
+}

@@ -1,0 +1,98 @@
+//! `POST {gateway_path}/refresh`: a page has its session renewed before it must be.
+//!
+//! 1. Only for our own pages; anybody else is refused before a token is looked at.
+//! 2. It can be asked for as often as anybody likes: a token outside its window, and a session that
+//!    was renewed a moment ago, are answered without asking the backend. Who comes while a flight is
+//!    on its way joins it.
+//! 3. The answer carries the new cookies, and what [`super::session`] tells.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::session::SessionLeft;
+use super::{Asking, Ending, from_our_own_page, refusal};
+use crate::clock;
+use crate::policy::decide::{Answer, Client, Session, Token};
+use crate::policy::endpoint::wish::{Wish, wish};
+use crate::policy::reason::Reason;
+use crate::proxy::context::Context;
+use crate::proxy::respond::{Reply, Served};
+use crate::proxy::{Gateway, deliver};
+use crate::refresh::{Presented, SessionHandle};
+
+/// [`wish`] asks for a look-up and a renewal at most once each.
+const ROUNDS_MAX: usize = 3;
+
+pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Context) -> Ending {
+    from_our_own_page(headers, ctx)?;
+    let asking = Asking::of(gateway, headers, ctx).await?;
+    let Some(presented) = asking.presented(gateway, ctx) else {
+        return Err(refusal(ctx, Reason::NothingToRefresh));
+    };
+    ctx.renewal.token = gateway.refresher.name_of(&presented);
+    let mut attempt = Attempt { gateway, presented, session: Session::NotAsked, handle: None };
+    for _ in 0..ROUNDS_MAX {
+        match wish(&asking.token, &attempt.session) {
+            Wish::LookUp => attempt.look_up(ctx).await,
+            Wish::Renew => attempt.renew(ctx).await,
+            Wish::Unneeded => return attempt.granted(&asking, &asking.token).await,
+            Wish::Granted(head) => {
+                let token = Token::at(head.verified, gateway.now().unix);
+                return attempt.granted(&asking, &token).await;
+            }
+            Wish::Refused { reason, retry_after_s } => {
+                let answer = Answer::unrouted(Client::Program, reason);
+                let mut reply = Reply::new(Answer { retry_after_s, ..answer }, ctx.request_id);
+                reply.set_cookies = attempt.cookies(&asking).await;
+                return Err(Box::new(reply));
+            }
+        }
+    }
+    // Unreachable while `wish` keeps its word.
+    Err(refusal(ctx, Reason::Internal))
+}
+
+/// One wish, and what was found out about it.
+struct Attempt<'a> {
+    gateway: &'a Gateway,
+    presented: Presented,
+    session: Session,
+    handle: Option<SessionHandle>,
+}
+
+impl Attempt<'_> {
+    async fn look_up(&mut self, ctx: &Context) {
+        let refresher = &self.gateway.refresher;
+        (self.session, self.handle) =
+            refresher.look_up_for_page(&self.presented, ctx.received).await;
+    }
+
+    async fn renew(&mut self, ctx: &mut Context) {
+        let waits = self.gateway.waits.get(usize::from(self.presented.issuer.0));
+        let wait = waits.copied().flatten().map_or(Duration::ZERO, |waits| waits.wait);
+        let since = clock::now().uptime;
+        let refresher = &self.gateway.refresher;
+        (self.session, self.handle) =
+            refresher.renew_for_page(&self.presented, wait, ctx.received).await;
+        ctx.renewal.waited = clock::now().uptime.saturating_sub(since);
+    }
+
+    /// The session as it is now, by this token.
+    async fn granted(&self, asking: &Asking<'_>, token: &Token) -> Ending {
+        let now = self.gateway.now();
+        let prospect = self.gateway.refresher.prospect(&self.presented, now);
+        let left = SessionLeft::of(token, Some(prospect), now.unix).unwrap_or_default();
+        Ok(Served { set_cookies: self.cookies(asking).await, ..left.served() })
+    }
+
+    /// The session's newest cookies, if this browser lacks them.
+    async fn cookies(&self, asking: &Asking<'_>) -> Vec<http::HeaderValue> {
+        let Some(handle) = &self.handle else { return Vec::new() };
+        let Some(mut new) = handle.deliverable(self.gateway.now()).await else {
+            return Vec::new();
+        };
+        new.refresh = new.refresh.or_else(|| asking.shown.moving());
+        deliver::lines(self.gateway, &new, asking.shown.seen)
+    }
+}

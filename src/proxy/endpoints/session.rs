@@ -1,0 +1,96 @@
+//! `GET {gateway_path}/session`: what is left of a session, for a page that wants to know.
+//!
+//! Told in seconds left, so that a wrong clock in the browser does not matter. It never refreshes,
+//! and it is no use of a session: a page that polls it keeps nothing alive.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
+
+use super::{Asking, Ending};
+use crate::policy::claims::Verified;
+use crate::policy::decide::{Answer, Client, Token};
+use crate::policy::reason::Reason;
+use crate::policy::time::UnixSeconds;
+use crate::proxy::Gateway;
+use crate::proxy::context::Context;
+use crate::proxy::respond::{Reply, Served};
+use crate::refresh::Prospect;
+
+/// A session as a page is told of it. What is not known is `null`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SessionLeft {
+    /// The next request passes as somebody, if the auth backend does not think otherwise.
+    pub active: bool,
+    /// The gateway's clock, in seconds since 1970.
+    pub server_time: u64,
+    /// Seconds until the access token expires; 0: it has, and the next request renews it.
+    pub access_expires_in: Option<u64>,
+    /// Seconds until a timer should refresh. `null`: there is nothing to refresh with.
+    pub refresh_in: Option<u64>,
+    /// Seconds until the session cannot be refreshed any more, if the auth backend has told.
+    pub refresh_expires_in: Option<u64>,
+    /// The user, by the issuer's `claims.user`.
+    pub user: Option<Box<str>>,
+}
+
+pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &Context) -> Ending {
+    let asking = Asking::of(gateway, headers, ctx).await?;
+    let now = ctx.received;
+    let presented = asking.presented(gateway, ctx);
+    let prospect = presented.map(|presented| gateway.refresher.prospect(&presented, now));
+    match SessionLeft::of(&asking.token, prospect, now.unix) {
+        Ok(left) => Ok(left.served()),
+        Err((reason, retry_after_s)) => {
+            let answer = Answer::unrouted(Client::Program, reason);
+            let answer = Answer { retry_after_s: Some(retry_after_s), ..answer };
+            Err(Box::new(Reply::new(answer, ctx.request_id)))
+        }
+    }
+}
+
+impl SessionLeft {
+    /// `prospect`: of the refresh token, if one came.
+    ///
+    /// # Errors
+    /// Nobody can say who asks: the reason, and when to ask again.
+    pub(super) fn of(
+        token: &Token,
+        prospect: Option<Prospect>,
+        now: UnixSeconds,
+    ) -> Result<SessionLeft, (Reason, u64)> {
+        let renewable = prospect.filter(|prospect| !prospect.over);
+        let (left, verified) = match token {
+            Token::Valid(verified) | Token::InWindow(verified) => {
+                (verified.expires_at.since(now), Some(verified))
+            }
+            Token::Expired(verified) if renewable.is_some() => (0, Some(verified)),
+            Token::Absent | Token::Broken(_) if renewable.is_some() => (0, None),
+            Token::Expired(_) | Token::Absent | Token::Broken(_) => {
+                return Ok(SessionLeft { server_time: now.0, ..SessionLeft::default() });
+            }
+            Token::KeysUnavailable { retry_after_s } => {
+                return Err((Reason::KeysUnavailable, *retry_after_s));
+            }
+        };
+        let refresh_in = |verified: &Verified| verified.refresh_at.since(now);
+        Ok(SessionLeft {
+            active: true,
+            server_time: now.0,
+            access_expires_in: Some(left),
+            refresh_in: renewable.map(|_| verified.map_or(0, |verified| refresh_in(verified))),
+            refresh_expires_in: renewable
+                .and_then(|prospect| prospect.life_left)
+                .map(|left| left.as_secs()),
+            user: verified.and_then(|verified| verified.identity.user.clone()),
+        })
+    }
+
+    pub(super) fn served(&self) -> Served {
+        // Numbers and text only: serialising cannot fail.
+        let body = Bytes::from(serde_json::to_vec(self).unwrap_or_default());
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        Served { status: 200, headers, body, set_cookies: Vec::new() }
+    }
+}
