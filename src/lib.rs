@@ -18,12 +18,13 @@
 //!
 //! # Rooms
 //!
-//! Imports run one way: cli → server → proxy → token, refresh → policy. Only [`cli`] and [`server`]
+//! Imports run one way: cli → server → proxy → token, refresh, session → policy. Only [`cli`] and [`server`]
 //! know [`config`]; [`clock`], [`log`] and [`metrics`] are leaves, and so is the shared [`store`]. `tests/house.rs` holds to it.
 
 pub mod policy;
 pub mod token;
 pub mod refresh;
+pub mod session;
 pub mod proxy;
 pub mod config;
 pub mod listen;

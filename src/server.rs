@@ -17,8 +17,9 @@ use pingora::server::configuration::ServerConf;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Revoker};
 use crate::clock::{self, Clock};
 use crate::config::{Config, ListenAddress};
 use crate::listen::{Address, BindError, Bound, Connections};
@@ -32,11 +33,18 @@ use crate::proxy::request_id::RequestIds;
 use crate::proxy::upstreams::{Upstream, UpstreamError};
 use crate::proxy::{Edge, Gateway, Waits};
 use crate::refresh::{
-    AuthBackend, BackendError, Edges, HttpBackend, Parts, RedisStore, RefreshLimits, Refresher,
-    SessionStore,
+    AuthBackend, BackendError, Edges, HttpBackend, OnFailure, Parts, RedisStore, RefreshLimits,
+    Refresher, Revocation, SessionStore,
 };
-use crate::store::WeakKey;
+use crate::session::denials::Denials;
+use crate::session::shared::{LOOK_EVERY, SharedDenials};
+use crate::store::{Sealer, WeakKey};
 use crate::token::{TokenLimits, TokenSetupError, Tokens};
+
+/// How long the start waits for the deny list that gateways share.
+const DENIALS_READ_WITHIN: Duration = Duration::from_secs(1);
+/// How long the end waits until the other gateways can know what this one denied.
+const DENIALS_WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the gateway cannot start. The file was fine; the machine said no.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +76,7 @@ pub struct Running {
     draining: Arc<AtomicBool>,
     connections: Connections,
     refresher: Arc<Refresher>,
+    denials: Arc<Denials>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -108,6 +117,7 @@ pub async fn start_with(
         refresher(&config, &tokens, &metrics, store.as_ref(), &edges, observer.clone())?;
     let refresher = Arc::new(refresher);
     let upstreams = upstreams(&config)?;
+    let denials = Arc::new(denials(&config, store.as_deref())?);
 
     // Sockets first: a taken port must be known before anything runs.
     let mut bound = Vec::new();
@@ -120,14 +130,28 @@ pub async fn start_with(
     }
     let admin = Address::Tcp(config.admin).bind()?;
 
-    let gateway = gateway(&config, &tokens, &refresher, &metrics, edges.now, &upstreams, observer)?;
-    let gateway = Arc::new(gateway);
+    let state = State { tokens, refresher, denials, metrics };
+    let gateway = Arc::new(gateway(&config, &state, edges.now, &upstreams, observer)?);
+    let State { tokens, refresher, denials, metrics } = state;
     let mut background: Vec<_> =
         upstreams.iter().map(|upstream| upstream.resolve_in_background()).collect();
     background.push(tokio::spawn({
         let tokens = Arc::clone(&tokens);
         async move { tokens.keep_fresh().await }
     }));
+
+    if let (Some(shared), Some(store)) = (&config.store, &store) {
+        let sealer = Sealer::new(&shared.settings.key)?;
+        let clock = Arc::clone(&gateway.clock);
+        let sharing = SharedDenials::new(Arc::clone(&denials), store.connection(), sealer, clock);
+        background.push(tokio::spawn(sharing.keep()));
+        // What others have denied, before anybody is let in; the gateway starts without the store, too.
+        if !denials.read_within(DENIALS_READ_WITHIN).await {
+            tracing::warn!("started without the shared deny list");
+        }
+    } else {
+        background.push(tokio::spawn(tidy(Arc::clone(&denials), Arc::clone(&gateway.clock))));
+    }
 
     let (stop, stopped) = watch::channel(false);
     let connections = Connections::default();
@@ -144,10 +168,19 @@ pub async fn start_with(
         background.push(socket.serve(app, connections.clone(), stopped.clone()));
     }
     let admin_address = tcp(&admin);
+    // By the operator's leave a gateway works alone.
+    let must_read =
+        config.store.as_ref().is_some_and(|shared| shared.on_failure == OnFailure::Deny);
     let admin_app = Arc::new(Admin {
         metrics: Arc::clone(&metrics),
-        observe: telemetry::observe(&metrics, &tokens, &refresher, &connections, store),
-        unready: telemetry::unready(&tokens, &draining),
+        observe: telemetry::observe(&metrics, &tokens, &refresher, &denials, &connections, store),
+        unready: telemetry::unready(&tokens, must_read.then(|| Arc::clone(&denials)), &draining),
+        revoker: Revoker {
+            denials: Arc::clone(&denials),
+            issuer_names: gateway.issuer_names.clone(),
+            clock: Arc::clone(&gateway.clock),
+            metrics: Arc::clone(&metrics),
+        },
     });
     // The admin listener answers until the very end of a drain, so it has a switch of its own. It is
     // kept, because a dropped sender counts as thrown.
@@ -161,6 +194,7 @@ pub async fn start_with(
         draining,
         connections,
         refresher,
+        denials,
         background,
     })
 }
@@ -186,8 +220,36 @@ impl Running {
         // where requests were not.
         let left = drain.saturating_sub(clock::now().uptime.saturating_sub(started));
         let flights_landed = self.refresher.drain(left).await;
+        // What was denied a moment ago must not end with this process.
+        self.denials.written_within(DENIALS_WRITTEN_WITHIN).await;
         self.background.iter().for_each(JoinHandle::abort);
         connections_closed && flights_landed
+    }
+}
+
+/// The rooms' own long-lived state.
+struct State {
+    tokens: Arc<Tokens>,
+    refresher: Arc<Refresher>,
+    denials: Arc<Denials>,
+    metrics: Arc<Metrics>,
+}
+
+fn denials(config: &Config, store: Option<&RedisStore>) -> Result<Denials, StartError> {
+    // Gateways that share a store must know a name by the same hash.
+    let key = match store {
+        Some(store) => store.hash_key(),
+        None => random_bytes()?,
+    };
+    let issuers = config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect();
+    Ok(Denials::new(&key, issuers, store.is_some()))
+}
+
+/// Where no store is shared, nobody else looks after the list.
+async fn tidy(denials: Arc<Denials>, clock: Clock) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        denials.tidy(clock().unix);
     }
 }
 
@@ -233,9 +295,7 @@ fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
 
 fn gateway(
     config: &Config,
-    tokens: &Arc<Tokens>,
-    refresher: &Arc<Refresher>,
-    metrics: &Arc<Metrics>,
+    state: &State,
     clock: Clock,
     upstreams: &[Arc<Upstream>],
     observer: Option<Observer>,
@@ -250,25 +310,38 @@ fn gateway(
             *slot = Some(Waits { wait: refresh.wait, hold: refresh.hold });
         }
     }
+    let mut revocations = vec![None; config.issuers.len()];
+    for refresh in &config.refresh {
+        if let Some(slot) = revocations.get_mut(usize::from(refresh.issuer.0)) {
+            *slot = Revocation::new(refresh)?.map(Arc::new);
+        }
+    }
     Ok(Gateway {
+        revocations,
+        clear_site_data: config.clear_site_data,
         paths: config.paths,
         head_limits: HeadLimits {
             header_bytes_max: config.limits.header_bytes_max,
             headers_max: config.limits.headers_max,
         },
-        tokens: Arc::clone(tokens),
-        refresher: Arc::clone(refresher),
+        tokens: Arc::clone(&state.tokens),
+        refresher: Arc::clone(&state.refresher),
+        denials: Arc::clone(&state.denials),
         clock,
         waits,
         issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),
         backend_cookies: config.backend_cookies.clone(),
         cookies: config.cookies.clone(),
-        endpoints: Endpoints::new(config.gateway_path.clone(), config.issuers.len(), metrics),
+        endpoints: Endpoints::new(
+            config.gateway_path.clone(),
+            config.issuers.len(),
+            &state.metrics,
+        ),
         upstreams: upstreams.to_vec(),
         managed: Managed::new(&config.managed_headers),
-        route_metrics: config.routes.iter().map(|route| metrics.route(&route.name)).collect(),
-        unrouted: metrics.route(&Arc::from("-")),
-        metrics: Arc::clone(metrics),
+        route_metrics: config.routes.iter().map(|route| state.metrics.route(&route.name)).collect(),
+        unrouted: state.metrics.route(&Arc::from("-")),
+        metrics: Arc::clone(&state.metrics),
         request_ids: RequestIds::new(u64::from_be_bytes(random_bytes()?)),
         access_log: config.log.access,
         observer,

@@ -31,6 +31,8 @@ fn verified(subject: &str, roles: &[&str]) -> Arc<Verified> {
         issuer: IssuerId(0),
         subject: subject.into(),
         session_id: None,
+        token_id: None,
+        issued_at: None,
         expires_at: UnixSeconds(1_000),
         life_s: 300,
         refresh_at: UnixSeconds(950),

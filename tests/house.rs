@@ -19,13 +19,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("demo", &["config", "policy", "server", LEAVES]),
     (
         "server",
-        &["admin", "config", "listen", "policy", "proxy", "refresh", "store", "token", LEAVES],
+        &[
+            "admin", "config", "listen", "policy", "proxy", "refresh", "session", "store", "token",
+            LEAVES,
+        ],
     ),
     ("config", &["policy", "proxy", "refresh", "store", "token"]),
     ("listen", &[LEAVES]),
-    ("admin", &["policy", "refresh", "token", LEAVES]),
-    ("proxy", &["policy", "refresh", "token", LEAVES]),
+    ("admin", &["policy", "refresh", "session", "token", LEAVES]),
+    ("proxy", &["policy", "refresh", "session", "token", LEAVES]),
     ("refresh", &["policy", "store", "token", LEAVES]),
+    ("session", &["policy", "store", LEAVES]),
     ("token", &["policy", LEAVES]),
     ("store", &["policy", LEAVES]),
     ("metrics", &["policy"]),
@@ -53,7 +57,10 @@ fn imports_run_one_way() {
             }
         }
     }
-    assert_none(&wrong, "imports run main -> cli -> server -> proxy -> token, refresh -> policy");
+    assert_none(
+        &wrong,
+        "imports run main -> cli -> server -> proxy -> token, refresh, session -> policy",
+    );
 }
 
 #[test]

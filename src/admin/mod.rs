@@ -1,8 +1,10 @@
 //! The private listener: is the process alive, is it ready, what has it counted.
 //!
 //! `/livez` says that the process runs; `/readyz` says 503 while an issuer's keys were never fetched
-//! or the gateway drains, with a line for each; `/metrics` is Prometheus' text format. Nothing here
-//! changes anything.
+//! or the gateway drains, with a line for each; `/metrics` is Prometheus' text format. One path changes
+//! something: `POST /sessions/revoke` ([`revoke`]).
+
+mod revoke;
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use pingora::protocols::http::ServerSession;
 
 use crate::metrics::Metrics;
 
+pub use self::revoke::{REVOKED_FOR, Revoker};
+
 /// What is not ready, one line each; none means ready.
 pub type Unready = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
@@ -22,11 +26,21 @@ pub struct Admin {
     /// Brings gauges up to date before they are rendered.
     pub observe: Arc<dyn Fn() + Send + Sync>,
     pub unready: Unready,
+    pub revoker: Revoker,
 }
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if session.req_header().uri.path() == "/sessions/revoke" {
+            let (status, word) = self.revoker.revoke(session).await;
+            if status.is_client_error() {
+                // What it may not have read of the body must not become the next request.
+                session.set_keepalive(None);
+            }
+            let body = if word.is_empty() { word } else { word + "\n" };
+            return text(status, body.into_bytes(), false);
+        }
         let request = session.req_header();
         let head = request.method == Method::HEAD;
         if !head && request.method != Method::GET {
@@ -53,7 +67,11 @@ impl ServeHttp for Admin {
                     }
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n".into(), head),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "/livez /readyz /metrics, POST /sessions/revoke\n".into(),
+                head,
+            ),
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Config {
     pub backend_cookies: Vec<BackendCookies>,
     pub cookies: CookieSettings,
     pub gateway_path: GatewayPath,
+    /// A logout has the browser forget what the app stored.
+    pub clear_site_data: bool,
     /// Every identity header of the gateway and of any route: no client may send one.
     pub managed_headers: Vec<http::HeaderName>,
     pub routes: Vec<Arc<Route>>,

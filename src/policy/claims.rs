@@ -25,6 +25,10 @@ pub struct Verified {
     pub subject: Box<str>,
     /// `sid`, if the token has one.
     pub session_id: Option<Box<str>>,
+    /// `jti` (RFC 7519 §4.1.7), if the token has one.
+    pub token_id: Option<Box<str>>,
+    /// `iat` (RFC 7519 §4.1.6), if the token has one.
+    pub issued_at: Option<UnixSeconds>,
     /// `exp` (RFC 7519 §4.1.4).
     pub expires_at: UnixSeconds,
     /// `exp - iat`, or `exp` less the time the token was first seen.
@@ -122,6 +126,8 @@ mod tests {
             issuer: IssuerId(0),
             subject: "alice".into(),
             session_id: None,
+            token_id: None,
+            issued_at: None,
             expires_at: UnixSeconds(0),
             life_s: 0,
             refresh_at: UnixSeconds(0),

@@ -35,6 +35,8 @@ pub enum Endpoint {
     Refresh,
     /// The script that does so by itself.
     Script,
+    /// Ends a session because a person asks for it.
+    Logout,
 }
 
 /// What a request at or below the gateway's path is for.
@@ -120,7 +122,8 @@ impl GatewayPath {
 }
 
 impl Endpoint {
-    pub const ALL: &'static [Endpoint] = &[Endpoint::Session, Endpoint::Refresh, Endpoint::Script];
+    pub const ALL: &'static [Endpoint] =
+        &[Endpoint::Session, Endpoint::Refresh, Endpoint::Script, Endpoint::Logout];
 
     /// Its name below the gateway's path.
     pub const fn name(self) -> &'static str {
@@ -128,6 +131,7 @@ impl Endpoint {
             Endpoint::Session => "session",
             Endpoint::Refresh => "refresh",
             Endpoint::Script => "script.js",
+            Endpoint::Logout => "logout",
         }
     }
 
@@ -137,6 +141,7 @@ impl Endpoint {
             Endpoint::Session => "gateway:session",
             Endpoint::Refresh => "gateway:refresh",
             Endpoint::Script => "gateway:script",
+            Endpoint::Logout => "gateway:logout",
         }
     }
 
@@ -145,6 +150,7 @@ impl Endpoint {
         match self {
             Endpoint::Session | Endpoint::Script => "GET, HEAD",
             Endpoint::Refresh => "POST",
+            Endpoint::Logout => "GET, HEAD, POST",
         }
     }
 
@@ -174,6 +180,22 @@ pub fn is_same_origin(evidence: &Evidence<'_>) -> Result<(), Reason> {
         [_, _, ..] => false,
     };
     if evidence.header && site && origin { Ok(()) } else { Err(Reason::CrossSite) }
+}
+
+/// As [`is_same_origin`], for what a form of ours asks as well, which cannot send the header: then one
+/// of the browser's own words has to be there. A page that wants no referrers sends the origin
+/// `null`; the browser's other word says whose it is.
+///
+/// # Errors
+/// `cross_site`.
+pub fn is_our_form(evidence: &Evidence<'_>) -> Result<(), Reason> {
+    let told = !evidence.sec_fetch_site.is_empty() || !evidence.origin.is_empty();
+    let hidden = !evidence.sec_fetch_site.is_empty() && evidence.origin == [b"null"];
+    is_same_origin(&Evidence {
+        header: evidence.header || told,
+        origin: if hidden { &[] } else { evidence.origin },
+        ..*evidence
+    })
 }
 
 /// `None`: one of the two cannot be read; the origin `null` is nobody's.
@@ -263,6 +285,24 @@ mod tests {
             b"app.test:8080",
         ] {
             assert!(!asks(&[same], &[origin], true), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_of_ours_needs_no_header_and_one_word_of_the_browsers() {
+        let asks = |site: &[&[u8]], origin: &[&[u8]], header: bool| {
+            let host = Some("app.test");
+            is_our_form(&Evidence { sec_fetch_site: site, origin, host, header }).is_ok()
+        };
+        let (same, cross): (&[u8], &[u8]) = (b"same-origin", b"cross-site");
+        let (ours, evil): (&[u8], &[u8]) = (b"https://app.test", b"https://evil.test");
+        assert!(asks(&[same], &[ours], false) && asks(&[], &[ours], false));
+        assert!(asks(&[same], &[], false) && asks(&[], &[], true));
+        assert!(asks(&[same], &[b"null"], false), "a page without referrers");
+        assert!(!asks(&[], &[], false), "nothing says whose form it is");
+        for header in [true, false] {
+            assert!(!asks(&[cross], &[ours], header) && !asks(&[same], &[evil], header));
+            assert!(!asks(&[], &[b"null"], header) && !asks(&[cross], &[b"null"], header));
         }
     }
 

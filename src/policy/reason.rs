@@ -27,6 +27,8 @@ reasons! {
     Expired = "expired",
     /// The auth backend said that the session is over.
     RefreshRefused = "refresh_refused",
+    /// The token, its session or its person was denied before the token expired.
+    Revoked = "revoked",
     MalformedToken = "malformed_token",
     TokenTooLarge = "token_too_large",
     /// An encrypted token (five parts, RFC 7516): named, so that the operator knows what to change.
@@ -75,6 +77,7 @@ impl Reason {
             Reason::NoCredentials
             | Reason::Expired
             | Reason::RefreshRefused
+            | Reason::Revoked
             | Reason::MalformedToken
             | Reason::TokenTooLarge
             | Reason::JweUnsupported

@@ -27,6 +27,33 @@ fn safe(path_and_query: &str) -> &str {
     if rooted && fits { path_and_query } else { "/" }
 }
 
+/// Where a logout leads: the value of `return_to` in this query, if it is a path of this gateway that
+/// can stand in a header as it is, else `/`.
+pub fn after_logout(query: Option<&str>) -> String {
+    let parameters = query.unwrap_or_default().split('&');
+    let value = parameters.filter_map(|parameter| parameter.strip_prefix("return_to=")).next();
+    let decoded = value.and_then(unescaped).unwrap_or_default();
+    let plain = decoded.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if plain { safe(&decoded).to_owned() } else { "/".to_owned() }
+}
+
+/// `None`: a broken escape, or not UTF-8.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
 /// Everything but unreserved characters is escaped (RFC 3986 §2.1, §2.3).
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 3 / 2);
@@ -99,6 +126,37 @@ fn is_loopback(authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_logout_leads_to_a_path_of_this_gateway_and_nowhere_else() {
+        let to = |value: &str| after_logout(Some(&format!("a=b&return_to={value}&c=d")));
+        for good in ["/", "/bye", "/bye?x=1", "/a%2Fb"] {
+            assert_eq!(to(good), good.replace("%2F", "/"));
+        }
+        assert_eq!(to("%2Fbye%3Fx%3D1%26y%3D2"), "/bye?x=1&y=2");
+        for elsewhere in [
+            "",
+            "bye",
+            "https://evil.test/",
+            "//evil.test",
+            "%2F%2Fevil.test",
+            "/%5Cevil.test",
+            "/\\evil.test",
+            "/%09/evil.test",
+            "/%0d%0aSet-Cookie:x",
+            "/%C3%BC",
+            "/%",
+            "/%zz",
+            "/ x",
+            "/%FF",
+            "javascript:alert(1)",
+            "%2e//evil.test",
+        ] {
+            assert_eq!(to(elsewhere), "/", "{elsewhere}");
+        }
+        assert_eq!([after_logout(None), after_logout(Some("x=1"))], ["/", "/"]);
+        assert_eq!(after_logout(Some("return_to=/a&return_to=/b")), "/a");
+    }
 
     #[test]
     fn the_page_asked_for_is_escaped_whole() {

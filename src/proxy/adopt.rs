@@ -8,6 +8,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use super::context::Passage;
+use super::endpoints::logout;
 use super::{Gateway, deliver};
 use crate::policy::claims::IssuerId;
 use crate::policy::route::Route;
@@ -42,7 +43,7 @@ pub async fn adopted(
     let word = take(response, names, now);
     match (live(&word.access), live(&word.refresh)) {
         (None, None) if clears(&word.access) || clears(&word.refresh) => {
-            return Ok(Some(logged_out(gateway, passage, now).await));
+            return Ok(Some(logged_out(gateway, issuer, passage, now).await));
         }
         (None, None) => return Ok(None),
         (Some(access), _) if !verified(gateway, issuer, &access.value, now).await => {
@@ -141,10 +142,14 @@ async fn logged_in(
     lines
 }
 
-async fn logged_out(gateway: &Gateway, passage: &Passage, now: Now) -> Vec<HeaderValue> {
-    let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.shown.as_ref());
-    if let Some((issuer, token)) = shown {
-        gateway.refresher.end(*issuer, token, now).await;
+async fn logged_out(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    passage: &Passage,
+    now: Now,
+) -> Vec<HeaderValue> {
+    if let Some(own) = &passage.carries.own_cookies {
+        logout::left(gateway, issuer, own.access.as_ref(), own.shown.clone(), now).await;
     }
     deliver::expiring(gateway, passage.carries.seen)
 }

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::Gateway;
 use super::context::{Carried, Carries, OwnCookies, Renewal};
 use super::deliver;
+use super::denied::{end_record, is_head_denied, without_denied};
 use super::observe::Event;
 use super::shown::Shown;
 use crate::clock;
@@ -55,11 +56,12 @@ impl<'a> Case<'a> {
         gateway: &'a Gateway,
         route: &'a Route,
         asked: Asked,
-        shown: Shown<'a>,
+        mut shown: Shown<'a>,
         now: Now,
         renewal: &'a mut Renewal,
     ) -> Case<'a> {
         let (token, cached) = judge(gateway, route, &shown, now).await;
+        let token = without_denied(gateway, token, &mut shown, now).await;
         if let Token::Broken(reason) = token {
             tracing::info!(target: "audit", route = %route.name, client = %asked.source_ip, %reason, "token refused");
         }
@@ -114,6 +116,7 @@ impl<'a> Case<'a> {
             }
             None => (Session::Absent, None),
         };
+        self.refuse_denied().await;
     }
 
     async fn renew(&mut self) {
@@ -134,6 +137,17 @@ impl<'a> Case<'a> {
             }
             None => (Session::Absent, None),
         };
+        self.refuse_denied().await;
+    }
+
+    /// What was denied while the request waited, or what a refresh brought in its place, is no proof.
+    async fn refuse_denied(&mut self) {
+        let (Session::Fresh(head) | Session::Renewed(head)) = &self.session else { return };
+        if is_head_denied(self.gateway, &self.token, &head.verified) {
+            end_record(self.gateway, head.verified.issuer, &mut self.shown, self.now).await;
+            self.token = Token::Broken(Reason::Revoked);
+            (self.session, self.handle) = (Session::Absent, None);
+        }
     }
 
     fn waits(&self) -> Option<super::Waits> {
@@ -167,6 +181,7 @@ impl<'a> Case<'a> {
         let session = hold.zip(self.handle.take()).map(|(hold, handle)| Carried {
             handle,
             hold,
+            vouched: known(&self.token),
             flew: permit.alongside() == Alongside::Refresh,
         });
         let carries = Carries {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::facts::Origin;
 use super::request_id::RequestId;
 use super::shown::SeenCookies;
-use crate::policy::claims::IssuerId;
+use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Permit;
 use crate::policy::endpoint::Endpoint;
 use crate::policy::reason::Reason;
@@ -101,6 +101,8 @@ pub struct Carried {
     pub handle: SessionHandle,
     /// Wait for a running flight at most this long before the head leaves.
     pub hold: Duration,
+    /// The token that the request showed: what was denied since then gets no new cookies.
+    pub vouched: Option<Arc<Verified>>,
     /// This request started or joined a flight in the window.
     pub flew: bool,
 }

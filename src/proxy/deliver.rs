@@ -75,6 +75,9 @@ async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
         gateway.metrics.refresh.overlap.with_label_values(&[overlap]).inc();
     }
     let Some(new) = carried.handle.deliverable(gateway.now()).await else { return Vec::new() };
+    if carried.vouched.as_ref().is_some_and(|token| gateway.denials.is_denied(token)) {
+        return Vec::new();
+    }
     if let Some(observer) = &gateway.observer {
         observer(Event::Delivered);
     }

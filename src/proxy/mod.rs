@@ -10,6 +10,7 @@ pub mod context;
 mod drive;
 mod shown;
 mod case;
+mod denied;
 mod guard;
 pub mod endpoints;
 pub mod upstreams;
@@ -54,7 +55,8 @@ use crate::policy::reason::Reason;
 use crate::policy::route::table::RouteTable;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::policy::time::Now;
-use crate::refresh::Refresher;
+use crate::refresh::{Refresher, Revocation};
+use crate::session::denials::Denials;
 use crate::token::Tokens;
 
 /// A connection error is tried once more, perhaps at another server.
@@ -67,6 +69,7 @@ pub struct Gateway {
     pub head_limits: HeadLimits,
     pub tokens: Arc<Tokens>,
     pub refresher: Arc<Refresher>,
+    pub denials: Arc<Denials>,
     pub clock: Clock,
     /// By `IssuerId`; `None` where nothing is refreshed.
     pub waits: Vec<Option<Waits>>,
@@ -76,6 +79,10 @@ pub struct Gateway {
     pub backend_cookies: Vec<BackendCookies>,
     pub cookies: CookieSettings,
     pub endpoints: Endpoints,
+    /// Where refresh tokens are revoked, by `IssuerId`.
+    pub revocations: Vec<Option<Arc<Revocation>>>,
+    /// A logout has the browser forget what the app stored.
+    pub clear_site_data: bool,
     /// By `UpstreamId`.
     pub upstreams: Vec<Arc<Upstream>>,
     pub managed: Managed,

@@ -7,7 +7,7 @@ use crate::policy::reason::Reason;
 pub fn words(reason: Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::NoCredentials => ("Please log in", "This page is for people who are logged in."),
-        Reason::Expired | Reason::RefreshRefused => {
+        Reason::Expired | Reason::RefreshRefused | Reason::Revoked => {
             ("Please log in again", "Your session has ended.")
         }
         Reason::MalformedToken
@@ -98,6 +98,16 @@ fn page(
          <p><small>{reason} · {request_id}</small></p>\n</main>\n</html>\n"
     )
 }
+
+/// Asks whether a person wants to leave; the form goes to where the page came from, with its query.
+pub const LOGOUT: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width\">\n\
+    <meta name=\"color-scheme\" content=\"light dark\">\n\
+    <title>Log out?</title>\n\
+    <style>body{font:1.1em/1.5 system-ui,sans-serif;max-width:30em;margin:15vh auto;\
+    padding:0 1em}button{font:inherit;padding:.4em 1em}</style>\n\
+    <main>\n<h1>Log out?</h1>\n<p>Your session ends in every tab of this browser.</p>\n\
+    <form method=\"post\"><button>Log out</button></form>\n</main>\n</html>\n";
 
 /// `{"error","reason","request_id","login_url"?}`.
 pub fn json(status: u16, reason: Reason, request_id: &str, login_url: Option<&str>) -> String {

@@ -31,6 +31,7 @@ pub const fn status(reason: Reason) -> u16 {
         Reason::NoCredentials
         | Reason::Expired
         | Reason::RefreshRefused
+        | Reason::Revoked
         | Reason::MalformedToken
         | Reason::TokenTooLarge
         | Reason::JweUnsupported

@@ -67,22 +67,7 @@ impl HttpBackend {
     pub fn new(settings: &RefreshSettings) -> Result<HttpBackend, BackendError> {
         let url = Url::parse(&settings.url)
             .map_err(|_| BackendError::Url { url: settings.url.clone() })?;
-        // The client would panic.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(BackendError::NoTlsProvider);
-        }
-        let client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            // Well before the end of the call, so that it is known that nothing was sent.
-            .connect_timeout(CONNECT_MAX.min(settings.timeout / 2))
-            .pool_idle_timeout(IDLE_MAX)
-            .timeout(settings.timeout)
-            .build()
-            .map_err(BackendError::Client)?;
+        let client = client(settings.timeout)?;
         let (protocol, dead_when) = (settings.protocol.clone(), settings.dead_when.clone());
         Ok(HttpBackend { client, url, protocol, dead_when })
     }
@@ -127,6 +112,26 @@ impl AuthBackend for HttpBackend {
         };
         classify(&reply, &self.protocol, &self.dead_when, now.unix)
     }
+}
+
+/// A client for calls that end by `timeout`.
+pub(super) fn client(timeout: Duration) -> Result<Client, BackendError> {
+    // The client would panic.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err(BackendError::NoTlsProvider);
+    }
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .http1_only()
+        // Well before the end of the call, so that it is known that nothing was sent.
+        .connect_timeout(CONNECT_MAX.min(timeout / 2))
+        .pool_idle_timeout(IDLE_MAX)
+        .timeout(timeout)
+        .build()
+        .map_err(BackendError::Client)
 }
 
 async fn read(response: &mut Response) -> Result<Vec<u8>, Detail> {

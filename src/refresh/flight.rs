@@ -142,8 +142,6 @@ async fn harvest(pilot: &mut Pilot, issuer: &Issuer, answer: Answer) -> Option<W
         Ok(None) => Some(work),
         Ok(Some(newer)) => shared.overtaken(&mut pilot.job, &newer),
         Err(StoreAway) => {
-            // Publishing frees the claim. Given back before, others would ask with the spent token.
-            pilot.claimed = false;
             spawn(&shared.runtime, publish_later(shared.clone(), pilot.job.id));
             Some(work)
         }

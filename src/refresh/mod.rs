@@ -44,6 +44,7 @@ mod json;
 mod outcome;
 mod dead_when;
 mod verify;
+mod revoke;
 
 #[cfg(all(test, feature = "model"))]
 mod model;
@@ -83,6 +84,7 @@ pub use self::handle::{ForBackend, NewCookies, Prospect, SessionHandle};
 pub use self::hash::TokenHash;
 pub use self::outcome::{Answer, Outcome};
 pub use self::redis::RedisStore;
+pub use self::revoke::{NotRevoked, REVOCATION_MAX, Revocation};
 pub use self::sessions::{SessionCounts, SessionId};
 pub use self::settings::{
     ClientAuth, OnFailure, OnReuse, Protocol, RefreshLimits, RefreshSettings, Rotation,

@@ -14,7 +14,27 @@ pub(super) fn grant(
     client_auth: &ClientAuth,
     refresh: &Secret,
 ) -> RequestBuilder {
-    let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+    let form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+    with_client(request, client_id, client_auth, form)
+}
+
+/// Asks for the refresh token to be revoked (RFC 7009 §2.1).
+pub(super) fn revocation(
+    request: RequestBuilder,
+    client_id: Option<&str>,
+    client_auth: &ClientAuth,
+    refresh: &Secret,
+) -> RequestBuilder {
+    let form = vec![("token", refresh.expose()), ("token_type_hint", "refresh_token")];
+    with_client(request, client_id, client_auth, form)
+}
+
+fn with_client<'a>(
+    request: RequestBuilder,
+    client_id: Option<&'a str>,
+    client_auth: &'a ClientAuth,
+    mut form: Vec<(&'static str, &'a str)>,
+) -> RequestBuilder {
     let id = client_id.unwrap_or_default();
     match client_auth {
         ClientAuth::None => form.extend(client_id.map(|id| ("client_id", id))),

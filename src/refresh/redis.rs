@@ -96,6 +96,11 @@ impl RedisStore {
         self.inner.sealer.hash_key()
     }
 
+    /// The way to the store, for what else gateways share there.
+    pub fn connection(&self) -> Arc<Store> {
+        Arc::clone(&self.inner.store)
+    }
+
     /// Whether the last question failed.
     pub fn is_degraded(&self) -> bool {
         self.inner.store.is_degraded()

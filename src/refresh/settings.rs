@@ -73,6 +73,8 @@ pub struct RefreshSettings {
     pub on_reuse: OnReuse,
     /// Refreshes a second; `None`: as many as are needed.
     pub budget: Option<NonZeroU32>,
+    /// Where a logout revokes the refresh token.
+    pub revocation_url: Option<String>,
     /// How long a response header waits for the cookies of a flight in the window.
     pub hold: Duration,
     /// How long an expired request waits.

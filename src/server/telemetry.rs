@@ -14,6 +14,7 @@ use crate::proxy::observe::{Event, Observer};
 use crate::refresh::{
     self, BudgetResult, EndReason, FlightResult, RedisStore, RefreshEvent, Refresher, Trigger,
 };
+use crate::session::denials::Denials;
 use crate::token::Tokens;
 
 /// Counts refresh events and tells the edge's observer of those that people watch.
@@ -131,18 +132,20 @@ pub fn observe(
     metrics: &Arc<Metrics>,
     tokens: &Arc<Tokens>,
     refresher: &Arc<Refresher>,
+    denials: &Arc<Denials>,
     connections: &Connections,
     store: Option<Arc<RedisStore>>,
 ) -> Arc<dyn Fn() + Send + Sync> {
     let (metrics, tokens, refresher) =
         (Arc::clone(metrics), Arc::clone(tokens), Arc::clone(refresher));
-    let connections = connections.clone();
+    let (denials, connections) = (Arc::clone(denials), connections.clone());
     // One at a time: two scrapes at once would both raise a counter by the same difference.
     let turn = Mutex::new(());
     Arc::new(move || {
         let _turn = turn.lock();
         observe_tokens(&metrics, &tokens);
         observe_sessions(&metrics, &refresher);
+        metrics.denials.set(count_of(denials.len()));
         metrics.connections.set(count_of(connections.open()));
         let degraded = store.as_ref().is_some_and(|store| store.is_degraded());
         metrics.refresh.store_degraded.set(i64::from(degraded));
@@ -193,7 +196,13 @@ fn count_of(count: usize) -> i64 {
 }
 
 /// What keeps the gateway from being ready.
-pub fn unready(tokens: &Arc<Tokens>, draining: &Arc<AtomicBool>) -> Unready {
+///
+/// `denials`: the deny list, where a gateway that has not read it must not be asked.
+pub fn unready(
+    tokens: &Arc<Tokens>,
+    denials: Option<Arc<Denials>>,
+    draining: &Arc<AtomicBool>,
+) -> Unready {
     let (tokens, draining) = (Arc::clone(tokens), Arc::clone(draining));
     Arc::new(move || {
         let mut lines: Vec<String> = tokens
@@ -202,6 +211,9 @@ pub fn unready(tokens: &Arc<Tokens>, draining: &Arc<AtomicBool>) -> Unready {
             .filter(|issuer| !issuer.usable)
             .map(|issuer| format!("issuer {}: no keys", issuer.name))
             .collect();
+        if denials.as_ref().is_some_and(|denials| !denials.is_read()) {
+            lines.push("store: the deny list was not read yet".to_owned());
+        }
         if draining.load(Ordering::Acquire) {
             lines.push("draining".to_owned());
         }

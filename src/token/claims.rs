@@ -18,7 +18,7 @@ use crate::policy::time::UnixSeconds;
 /// 9999-12-31T23:59:59Z.
 pub const TIME_MAX: UnixSeconds = UnixSeconds(253_402_300_799);
 
-/// Longest `sub` and `sid`: they end in headers and logs.
+/// Longest `sub`, `sid` and `jti`: they end in headers and logs.
 const SUBJECT_BYTES_MAX: usize = 1_024;
 
 /// The registered claims of a token that is good but for `exp`.
@@ -26,6 +26,7 @@ const SUBJECT_BYTES_MAX: usize = 1_024;
 pub struct Registered {
     pub subject: Box<str>,
     pub session_id: Option<Box<str>>,
+    pub token_id: Option<Box<str>>,
     pub expires_at: UnixSeconds,
     pub issued_at: Option<UnixSeconds>,
 }
@@ -91,7 +92,8 @@ pub fn registered(
         return Err(Refused::because(Reason::NotYetValid, "iat lies ahead"));
     }
     let session_id = name(claims, "sid", "sid is not a string of 1 to 1024 bytes")?;
-    Ok(Registered { subject, session_id, expires_at, issued_at })
+    let token_id = name(claims, "jti", "jti is not a string of 1 to 1024 bytes")?;
+    Ok(Registered { subject, session_id, token_id, expires_at, issued_at })
 }
 
 /// A `NumericDate` (RFC 7519 §2): seconds, perhaps with a fraction.
@@ -151,11 +153,14 @@ mod tests {
 
     #[test]
     fn good_claims_are_read() {
-        let read = judged(json!({"iat": 1_799_999_000u64, "sid": "s-1", "aud": ["x", "app"]}));
+        let read = judged(
+            json!({"iat": 1_799_999_000u64, "sid": "s-1", "jti": "t-1", "aud": ["x", "app"]}),
+        );
 
         let expected = Registered {
             subject: "alice".into(),
             session_id: Some("s-1".into()),
+            token_id: Some("t-1".into()),
             expires_at: UnixSeconds(1_800_000_300),
             issued_at: Some(UnixSeconds(1_799_999_000)),
         };
@@ -187,6 +192,8 @@ mod tests {
             (json!({"sub": "a".repeat(1_025)}), MalformedToken),
             (json!({"sid": ""}), MalformedToken),
             (json!({"sid": 1}), MalformedToken),
+            (json!({"jti": ""}), MalformedToken),
+            (json!({"jti": 1}), MalformedToken),
             (json!({"exp": "absent"}), MissingClaim),
             (json!({"exp": null}), MalformedToken),
             (json!({"exp": "1800000300"}), MalformedToken),

@@ -17,13 +17,15 @@ pub fn verified(
     hash: &[u8; 32],
     now: UnixSeconds,
 ) -> Verified {
-    let Registered { subject, session_id, expires_at, issued_at } = registered;
+    let Registered { subject, session_id, token_id, expires_at, issued_at } = registered;
     let life_s = expires_at.since(issued_at.unwrap_or(now));
     let window_s = settings.window.map_or(0, |window| window.as_secs()).min(life_s / 2);
     Verified {
         issuer,
         subject,
         session_id,
+        token_id,
+        issued_at,
         expires_at,
         life_s,
         refresh_at: refresh_at(expires_at, window_s, hash),
@@ -151,6 +153,7 @@ mod tests {
             let registered = Registered {
                 subject: "a".into(),
                 session_id: None,
+                token_id: None,
                 expires_at: UnixSeconds(exp),
                 issued_at: iat.map(UnixSeconds),
             };

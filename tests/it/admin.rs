@@ -122,6 +122,8 @@ async fn every_metric_moves() {
     get("/page").pair(&new).send(address).await;
     world.skip(Duration::from_secs(31));
     get("/page").pair(&window).send(address).await;
+    let revoke = post("/sessions/revoke", r#"{"jti": "t-1"}"#);
+    revoke.header("Content-Type", "application/json").send(world.gateway.admin).await;
     post("/auth/logout", "").pair(&new).send(address).await;
     world.backend.fail(Fault::Refuse { status: 503, error: "", retry_after: None });
     for _ in 0..6 {

@@ -14,6 +14,8 @@ mod failures;
 mod tables;
 mod rotation;
 mod gateways;
+mod revocation;
+mod logout;
 mod answers;
 mod identity;
 mod cookies;

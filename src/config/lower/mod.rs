@@ -72,6 +72,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         backend_cookies: issuers.backend_cookies,
         cookies,
         gateway_path,
+        clear_site_data: raw.logout.clear_site_data,
         managed_headers,
         routes: routes.into_iter().map(|lowered| lowered.route).collect(),
     };

@@ -34,6 +34,9 @@ pub fn refresh(
         return None;
     };
     cx.ok(&at.key("url"), url::parse_trusted(url));
+    if let Some(url) = &raw.revocation_url {
+        cx.ok(&at.key("revocation_url"), url::parse_trusted(url));
+    }
     let periods =
         [("window", Some(raw.window)), ("wait", Some(raw.wait)), ("timeout", Some(raw.timeout))];
     super::upstreams::not_zero(cx, at, &periods);
@@ -73,6 +76,7 @@ pub fn refresh(
             raw::OnReuse::Revoke => OnReuse::Revoke,
         },
         budget: raw.budget.and_then(|budget| per_second(cx, &at.key("budget"), budget)),
+        revocation_url: raw.revocation_url.clone(),
         hold: raw.hold.0,
         wait: raw.wait.0,
         timeout: raw.timeout.0,

@@ -66,6 +66,8 @@ pub struct Gateway {
     /// Where the gateway's own endpoints are: session, refresh and the page script. No route can be
     /// written there.
     pub gateway_path: String,
+    /// What a logout at `gateway_path` does beside ending the session.
+    pub logout: Logout,
     /// What happens to whoever may not pass.
     pub on_denied: OnDenied,
     /// Headers that tell the app who asks: name to template. Templates mix text with claims, such
@@ -82,6 +84,15 @@ pub struct Gateway {
     /// Files with more `routes`, relative to this file.
     #[serde(skip_serializing_if = "is_empty")]
     pub include: List<String>,
+}
+
+/// What a logout at `gateway_path` does beside ending the session.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logout {
+    /// The answer has the browser forget what the app cached and stored under this origin
+    /// (`Clear-Site-Data: "cache", "storage"`). Browsers heed it over https only.
+    pub clear_site_data: bool,
 }
 
 /// What happens to whoever may not pass.
@@ -136,6 +147,7 @@ impl Default for Gateway {
             cookies: Cookies::default(),
             store: Store::default(),
             gateway_path: GatewayPath::default().as_str().into(),
+            logout: Logout::default(),
             on_denied: OnDenied::default(),
             identity_headers: headers.map(|(name, text)| (name.into(), text.into())).into(),
             policies: BTreeMap::new(),

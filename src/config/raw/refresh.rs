@@ -57,6 +57,10 @@ pub struct Refresh {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub budget: Option<u32>,
+    /// Where a logout revokes the session's refresh token: with protocol oauth2 by RFC 7009, else the
+    /// backend's own logout URL, which is asked like `url`. Default: none, nobody is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_url: Option<String>,
     /// How the browser holds the refresh token.
     pub carrier: Carrier,
     /// The auth backend's own cookie names, for protocol cookie and for `adopt_tokens`.
@@ -146,6 +150,7 @@ impl Default for Refresh {
             dead_when: Vec::new(),
             on_reuse: OnReuse::Login,
             budget: None,
+            revocation_url: None,
             carrier: Carrier::Cookie,
             backend_cookies: BackendCookies::default(),
         }

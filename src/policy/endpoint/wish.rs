@@ -91,6 +91,8 @@ mod tests {
             issuer: IssuerId(0),
             subject: subject.into(),
             session_id: None,
+            token_id: None,
+            issued_at: None,
             expires_at: UnixSeconds(100),
             life_s: 100,
             refresh_at: UnixSeconds(60),

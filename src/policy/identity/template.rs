@@ -226,6 +226,8 @@ mod tests {
             issuer: IssuerId(0),
             subject: "alice".into(),
             session_id: None,
+            token_id: None,
+            issued_at: None,
             expires_at: UnixSeconds(0),
             life_s: 0,
             refresh_at: UnixSeconds(0),

@@ -7,6 +7,7 @@
 mod session;
 mod refresh;
 mod script;
+pub mod logout;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use pingora::proxy::Session as Request;
 use self::script::Script;
 use super::case::{known, verify};
 use super::context::Context;
+use super::denied::without_denied;
 use super::respond::{Reply, Served};
 use super::shown::Shown;
 use super::{Gateway, drive, facts};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::claims::IssuerId;
 use crate::policy::decide::{Answer, Asked, Client, Token};
-use crate::policy::endpoint::{Endpoint, Evidence, GatewayPath, is_same_origin};
+use crate::policy::endpoint::{Endpoint, Evidence, GatewayPath, is_our_form, is_same_origin};
 use crate::policy::reason::Reason;
 use crate::policy::route::{CredentialKinds, Route};
 use crate::policy::secret::Secret;
@@ -106,6 +108,7 @@ pub async fn serve(
     match endpoint {
         Endpoint::Session => session::serve(gateway, headers, ctx).await,
         Endpoint::Refresh => refresh::serve(gateway, headers, ctx).await,
+        Endpoint::Logout => logout::serve(gateway, request, ctx).await,
         Endpoint::Script => gateway.endpoints.script.serve(headers),
     }
 }
@@ -117,11 +120,22 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// Reads and verifies the credentials.
+    /// Reads and verifies the credentials. What was denied is no proof.
     ///
     /// # Errors
     /// The refusal of credentials that cannot be judged.
     async fn of(
+        gateway: &Gateway,
+        headers: &'a HeaderMap,
+        ctx: &Context,
+    ) -> Result<Asking<'a>, Box<Reply>> {
+        let Asking { mut shown, token } = Asking::read(gateway, headers, ctx).await?;
+        let token = without_denied(gateway, token, &mut shown, ctx.received).await;
+        Ok(Asking { shown, token })
+    }
+
+    /// As [`Asking::of`], whatever was denied: who leaves may have left before.
+    async fn read(
         gateway: &Gateway,
         headers: &'a HeaderMap,
         ctx: &Context,
@@ -158,6 +172,22 @@ impl<'a> Asking<'a> {
 /// # Errors
 /// The refusal.
 fn from_our_own_page(headers: &HeaderMap, ctx: &Context) -> Result<(), Box<Reply>> {
+    judged(headers, ctx, is_same_origin)
+}
+
+/// As [`from_our_own_page`], for what a form may ask, too.
+///
+/// # Errors
+/// The refusal.
+fn our_form(headers: &HeaderMap, ctx: &Context) -> Result<(), Box<Reply>> {
+    judged(headers, ctx, is_our_form)
+}
+
+fn judged(
+    headers: &HeaderMap,
+    ctx: &Context,
+    judge: fn(&Evidence<'_>) -> Result<(), Reason>,
+) -> Result<(), Box<Reply>> {
     let lines = |name: &HeaderName| -> Vec<&[u8]> {
         headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
     };
@@ -167,7 +197,7 @@ fn from_our_own_page(headers: &HeaderMap, ctx: &Context) -> Result<(), Box<Reply
         host: headers.get(HOST).and_then(|host| host.to_str().ok()),
         header: lines(&X_EVERGATE) == [b"1"],
     };
-    is_same_origin(&evidence).map_err(|reason| refusal(ctx, reason))
+    judge(&evidence).map_err(|reason| refusal(ctx, reason))
 }
 
 /// The address that asks; known once the head was looked at.

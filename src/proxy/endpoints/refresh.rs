@@ -17,6 +17,7 @@ use crate::policy::decide::{Answer, Client, Session, Token};
 use crate::policy::endpoint::wish::{Wish, wish};
 use crate::policy::reason::Reason;
 use crate::proxy::context::Context;
+use crate::proxy::denied::is_head_denied;
 use crate::proxy::respond::{Reply, Served};
 use crate::proxy::{Gateway, deliver};
 use crate::refresh::{Presented, SessionHandle};
@@ -27,6 +28,9 @@ const ROUNDS_MAX: usize = 3;
 pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Context) -> Ending {
     from_our_own_page(headers, ctx)?;
     let asking = Asking::of(gateway, headers, ctx).await?;
+    if let Token::Broken(Reason::Revoked) = asking.token {
+        return Err(refusal(ctx, Reason::Revoked));
+    }
     let Some(presented) = asking.presented(gateway, ctx) else {
         return Err(refusal(ctx, Reason::NothingToRefresh));
     };
@@ -48,6 +52,7 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Cont
                 return Err(Box::new(reply));
             }
         }
+        attempt.refuse_denied(&asking.token, ctx).await;
     }
     // Unreachable while `wish` keeps its word.
     Err(refusal(ctx, Reason::Internal))
@@ -76,6 +81,17 @@ impl Attempt<'_> {
         (self.session, self.handle) =
             refresher.renew_for_page(&self.presented, wait, ctx.received).await;
         ctx.renewal.waited = clock::now().uptime.saturating_sub(since);
+    }
+
+    /// What was denied while the page waited, or what the backend brought in its place, is not
+    /// handed out.
+    async fn refuse_denied(&mut self, presented: &Token, ctx: &Context) {
+        let (Session::Fresh(head) | Session::Renewed(head)) = &self.session else { return };
+        if is_head_denied(self.gateway, presented, &head.verified) {
+            let Presented { issuer, refresh_token, .. } = &self.presented;
+            self.gateway.refresher.end(*issuer, refresh_token, ctx.received).await;
+            (self.session, self.handle) = (Session::Ended, None);
+        }
     }
 
     /// The session as it is now, by this token.

@@ -89,7 +89,7 @@ impl Ledger {
     pub fn renamed(&mut self, id: SessionId, stored: &Stored) {
         match stored.life {
             Life::Ended => _ = self.sessions.step(id, Record::end),
-            Life::Live | Life::Dead if self.sessions.get(id).is_some_and(Record::flies) => {}
+            Life::Live | Life::Dead if self.sessions.get(id).is_some_and(Record::is_airborne) => {}
             Life::Live | Life::Dead => self.sessions.forget(id),
         }
     }

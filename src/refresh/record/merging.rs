@@ -123,6 +123,11 @@ impl Record {
         self.state == State::Running
     }
 
+    /// Has a flight of it not landed yet?
+    pub fn is_airborne(&self) -> bool {
+        self.airborne
+    }
+
     /// Must this record not make way for what a store knows under another name?
     pub fn is_needed(&self) -> bool {
         self.airborne || self.is_unstored()

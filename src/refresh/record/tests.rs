@@ -26,6 +26,8 @@ fn verified(subject: &str, issued: u64) -> Arc<Verified> {
         issuer: ISSUER,
         subject: subject.into(),
         session_id: None,
+        token_id: None,
+        issued_at: None,
         expires_at: UnixSeconds(issued + LIFE),
         life_s: LIFE,
         refresh_at: UnixSeconds(issued + LIFE - WINDOW),

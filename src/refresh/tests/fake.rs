@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
+pub use tokio::time::sleep;
 
 use super::super::*;
 use crate::policy::claims::Identity;
@@ -191,6 +192,8 @@ pub fn verified(subject: &str, start: u64) -> Arc<Verified> {
         issuer: ISSUER,
         subject: subject.into(),
         session_id: None,
+        token_id: None,
+        issued_at: None,
         expires_at: UnixSeconds(start + LIFE_S),
         life_s: LIFE_S,
         refresh_at: UnixSeconds(start + LIFE_S - WINDOW_S),
@@ -331,6 +334,7 @@ pub fn settings() -> RefreshSettings {
         dead_when: Vec::new(),
         on_reuse: OnReuse::Login,
         budget: None,
+        revocation_url: None,
         hold: Duration::from_millis(250),
         wait: WAIT,
         timeout: TIMEOUT,

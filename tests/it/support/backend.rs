@@ -306,6 +306,8 @@ async fn serve(mut stream: Stream, state: Shared, record: Record) -> std::io::Re
             }
             ("GET", "/auth/login") => response(200, &[("Content-Type", "text/html")], LOGIN_PAGE),
             ("POST", "/auth/login") => log_in(&state, &body),
+            ("POST", "/revoke") => revoke(&state, &body),
+            ("POST", "/hang") => std::future::pending().await,
             ("POST", "/auth/logout") => log_out(&state, &head),
             ("GET", "/auth/me") => response(200, &[], head.all("cookie").join("; ").as_bytes()),
             _ => response(404, &[], b"no such page"),
@@ -453,6 +455,14 @@ fn log_in(state: &Shared, body: &[u8]) -> Vec<u8> {
     let mut headers = vec![("Location", "/home"), ("Set-Cookie", "theme=dark; Path=/")];
     headers.extend(cookies.iter().map(|cookie| ("Set-Cookie", cookie.as_str())));
     response(303, &headers, b"")
+}
+
+/// RFC 7009 §2: of a token that nobody knows it says the same.
+fn revoke(state: &Shared, body: &[u8]) -> Vec<u8> {
+    let body = String::from_utf8_lossy(body);
+    let token = body.split('&').find_map(|pair| pair.strip_prefix("token="));
+    state.lock().expect("no panic").end(token.unwrap_or_default());
+    response(200, &[], b"")
 }
 
 fn log_out(state: &Shared, head: &Head) -> Vec<u8> {
