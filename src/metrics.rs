@@ -32,7 +32,15 @@ pub struct Metrics {
     pub revocations: IntCounterVec,
     pub backend_revocations: IntCounterVec,
     pub connections: IntGauge,
+    pub streams: StreamMetrics,
     pub panics: IntCounter,
+}
+
+/// Open streams: WebSockets, event streams, long downloads.
+#[derive(Clone)]
+pub struct StreamMetrics {
+    pub open: IntGauge,
+    pub cut: IntCounterVec,
 }
 
 /// Tokens and the keys they are verified with.
@@ -128,6 +136,14 @@ impl Metrics {
                 &["issuer", "result"],
             )?,
             connections: gauge(&r, "connections", "Open client connections.")?,
+            streams: StreamMetrics {
+                open: gauge(
+                    &r,
+                    "streams_open",
+                    "Open WebSockets, event streams and long downloads of sessions.",
+                )?,
+                cut: counters(&r, "streams_cut_total", "Streams cut, by reason.", &["reason"])?,
+            },
             panics: counter(&r, "panics_total", "Panics caught in request handlers.")?,
             registry: r,
         })

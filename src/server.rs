@@ -30,6 +30,7 @@ use crate::proxy::endpoints::Endpoints;
 use crate::proxy::facts::HeadLimits;
 use crate::proxy::observe::Observer;
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::streams::Streams;
 use crate::proxy::upstreams::{Upstream, UpstreamError};
 use crate::proxy::{Edge, Gateway, Waits};
 use crate::refresh::{
@@ -130,9 +131,11 @@ pub async fn start_with(
     }
     let admin = Address::Tcp(config.admin).bind()?;
 
-    let state = State { tokens, refresher, denials, metrics };
+    let streams =
+        Streams::new(Arc::clone(&refresher), Arc::clone(&denials), &edges, metrics.streams.clone());
+    let state = State { tokens, refresher, denials, streams, metrics };
     let gateway = Arc::new(gateway(&config, &state, edges.now, &upstreams, observer)?);
-    let State { tokens, refresher, denials, metrics } = state;
+    let State { tokens, refresher, denials, streams, metrics } = state;
     let mut background: Vec<_> =
         upstreams.iter().map(|upstream| upstream.resolve_in_background()).collect();
     background.push(tokio::spawn({
@@ -140,6 +143,8 @@ pub async fn start_with(
         async move { tokens.keep_fresh().await }
     }));
 
+    background.push(tokio::spawn(Arc::clone(&streams).watch_deadlines()));
+    background.push(tokio::spawn(streams.watch_ends()));
     if let (Some(shared), Some(store)) = (&config.store, &store) {
         let sealer = Sealer::new(&shared.settings.key)?;
         let clock = Arc::clone(&gateway.clock);
@@ -232,6 +237,7 @@ struct State {
     tokens: Arc<Tokens>,
     refresher: Arc<Refresher>,
     denials: Arc<Denials>,
+    streams: Arc<Streams>,
     metrics: Arc<Metrics>,
 }
 
@@ -339,6 +345,7 @@ fn gateway(
         ),
         upstreams: upstreams.to_vec(),
         managed: Managed::new(&config.managed_headers),
+        streams: Arc::clone(&state.streams),
         route_metrics: config.routes.iter().map(|route| state.metrics.route(&route.name)).collect(),
         unrouted: state.metrics.route(&Arc::from("-")),
         metrics: Arc::clone(&state.metrics),

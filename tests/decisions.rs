@@ -112,6 +112,8 @@ fn route(auth: Auth, role: Option<&str>, login: bool) -> Route {
         cache: CacheMode::Private,
         access_log: true,
         body_bytes_max: 1,
+        cut_on_expiry: true,
+        stream_age_max: None,
         login_redirect: login.then(|| Arc::from("/login?return_to={url}")),
     }
 }

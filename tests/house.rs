@@ -27,7 +27,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["policy", "proxy", "refresh", "store", "token"]),
     ("listen", &[LEAVES]),
     ("admin", &["policy", "refresh", "session", "token", LEAVES]),
-    ("proxy", &["policy", "refresh", "session", "token", LEAVES]),
+    ("proxy", &["listen", "policy", "refresh", "session", "token", LEAVES]),
     ("refresh", &["policy", "store", "token", LEAVES]),
     ("session", &["policy", "store", LEAVES]),
     ("token", &["policy", LEAVES]),

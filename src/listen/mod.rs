@@ -2,7 +2,10 @@
 //!
 //! Sockets are bound here, before anything runs, so that a taken port is an error at start and port
 //! 0 can be used; Pingora's own listener service then accepts on the bound descriptor. Connections
-//! are counted, so that a drain ends as soon as the last one has gone.
+//! are counted, so that a drain ends as soon as the last one has gone. Each has a [`Switch`], by which
+//! an open stream can be cut from outside.
+
+mod switch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +24,8 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub use self::switch::{Switch, switch_of};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +169,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Counted<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let _entered = self.connections.enter();
-        self.app.process_new(stream, shutdown).await
+        self.app.process_new(switch::with_switch(stream), shutdown).await
     }
 
     async fn cleanup(&self) {

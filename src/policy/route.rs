@@ -132,6 +132,9 @@ pub struct Route {
     pub cache: CacheMode,
     pub access_log: bool,
     pub body_bytes_max: u64,
+    /// A stream ends with the access token that opened it, unless its session was renewed.
+    pub cut_on_expiry: bool,
+    pub stream_age_max: Option<Duration>,
     /// `on_denied.browser.redirect`, with `{url}` in it.
     pub login_redirect: Option<Arc<str>>,
 }
@@ -173,6 +176,8 @@ impl Route {
             cache: CacheMode::Private,
             access_log: true,
             body_bytes_max: 0,
+            cut_on_expiry: true,
+            stream_age_max: None,
             login_redirect: None,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::facts::Origin;
 use super::request_id::RequestId;
 use super::shown::SeenCookies;
+use super::streams::Streaming;
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Permit;
 use crate::policy::endpoint::Endpoint;
@@ -39,6 +40,7 @@ pub struct Context {
     pub upgraded: bool,
     /// The upstream's final head has gone through `response_filter`.
     pub head_sent: bool,
+    pub streaming: Streaming,
 }
 
 /// What a request had to do with refreshing.
@@ -124,6 +126,7 @@ impl Context {
             connect_attempts: 0,
             upgraded: false,
             head_sent: false,
+            streaming: Streaming::NotYet,
         }
     }
 }

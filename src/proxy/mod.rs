@@ -18,6 +18,7 @@ mod upgrade;
 mod forward;
 mod deliver;
 mod adopt;
+pub mod streams;
 mod page;
 mod respond;
 mod record;
@@ -45,6 +46,7 @@ use self::guard::guarded;
 use self::observe::Event;
 use self::request_id::RequestIds;
 use self::respond::Reply;
+use self::streams::{Streaming, Streams};
 use self::upstreams::Upstream;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -86,6 +88,7 @@ pub struct Gateway {
     /// By `UpstreamId`.
     pub upstreams: Vec<Arc<Upstream>>,
     pub managed: Managed,
+    pub streams: Arc<Streams>,
     pub metrics: Arc<Metrics>,
     /// By the route's index.
     pub route_metrics: Vec<RouteMetrics>,
@@ -231,7 +234,23 @@ impl ProxyHttp for Edge {
             response.set_version(Version::HTTP_11);
         }
         let panics = &self.gateway.metrics.panics;
-        guarded(panics, deliver::onto(self, response, ctx)).await
+        guarded(panics, async {
+            deliver::onto(self, response, ctx).await?;
+            streams::note_head(self, session, response, ctx);
+            Ok(())
+        })
+        .await
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Box<Context>,
+    ) -> Result<Option<Duration>> {
+        streams::note_piece(self, session, ctx);
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -289,6 +308,8 @@ impl ProxyHttp for Edge {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Context>) {
+        // The response is over, and its connection may serve another request.
+        ctx.streaming = Streaming::NotYet;
         let panics = &self.gateway.metrics.panics;
         let _ = guarded(panics, async {
             record::record(self, session, error, ctx);

@@ -58,6 +58,11 @@ pub(super) struct Shared {
     /// Changes that have yet to be written to the store.
     pub unwritten: AtomicUsize,
     pub waiters: AtomicUsize,
+    /// Changes whenever a session is over or a refresh token refused. Tokio's own: it tells open
+    /// streams, which are no part of what is model-checked.
+    pub ends: tokio::sync::watch::Sender<u64>,
+    /// Refresh tokens by which streams are open here, each with their number.
+    pub followed: Mutex<HashMap<TokenHash, usize>>,
 }
 
 /// What the lock guards.
@@ -97,14 +102,19 @@ impl Shared {
         self: &Arc<Self>,
         step: impl FnOnce(&mut Board) -> T,
     ) -> (T, Vec<JoinHandle<()>>) {
-        let (done, events, changes) = {
+        let (done, ends, events, changes) = {
             let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
             let done = step(&mut board);
             let changes = board.ledger.take_changes();
             let unwritten = self.unwritten.fetch_add(changes.len(), Ordering::Relaxed);
             self.in_flight.send_replace(board.ledger.in_flight() + unwritten + changes.len());
-            (done, board.ledger.take_events(), changes)
+            (done, board.ledger.ends(), board.ledger.take_events(), changes)
         };
+        self.ends.send_if_modified(|known| {
+            let more = *known < ends;
+            *known = ends.max(*known);
+            more
+        });
         for event in &events {
             tell(event, &self.observer);
         }

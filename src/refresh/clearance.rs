@@ -17,7 +17,7 @@ use tokio::time::interval_at;
 
 use super::board::{Issuer, Store};
 use super::concurrency::sleep;
-use super::flight::Pilot;
+use super::flight::{GRACE_SURE, Pilot};
 use super::record::{Landing, Work};
 use super::settings::{OnFailure, Rotation};
 use super::store::{
@@ -43,7 +43,11 @@ pub(super) async fn clear(pilot: &mut Pilot, issuer: &Issuer) -> Clearance {
         sleep(pilot.job.delay).await;
         return if pilot.job.delay.is_zero() { Clearance::Ask } else { take_off(pilot) };
     };
-    let settle = issuer.settings.timeout;
+    // A lost answer may be asked for a second time, soon after the first.
+    let settle = match issuer.settings.rotation {
+        Rotation::Grace => issuer.settings.timeout + GRACE_SURE,
+        Rotation::Strict | Rotation::ReuseOk | Rotation::None => issuer.settings.timeout,
+    };
     let patience = settle + SENT_SLACK + LOST_AFTER + CLAIMED_FOR;
     let deadline = shared.now().uptime + patience;
     let (mut lost_too, mut settled) = (false, false);

@@ -40,7 +40,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How soon after sending a lost answer may be asked for again under [`Rotation::Grace`]. The
 /// shortest grace in wide use is 10 s and counts from when the backend took the first call, which is
 /// no earlier than when it was sent; half of it is left for the second call to arrive in.
-const GRACE_SURE: Duration = Duration::from_secs(5);
+pub(super) const GRACE_SURE: Duration = Duration::from_secs(5);
 
 /// How a flight came out, and a word for the log if it did not go well.
 type Arrival = (Landing, Option<Detail>);

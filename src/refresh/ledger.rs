@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::endpoint::Endpoint;
 use super::events::{EndReason, RefreshEvent, Trigger};
 use super::hash::TokenHash;
-use super::record::{Shown, State, View};
+use super::record::{Followed, Shown, State, View};
 use super::sessions::{Found, SessionCounts, SessionId, Sessions};
 use super::settings::OnReuse;
 use super::store::Life;
@@ -253,6 +253,21 @@ impl Ledger {
             Some(self.sessions.get(id)?.for_backend(shown, now))
         });
         told.unwrap_or(ForBackend::AsItCame)
+    }
+
+    /// What a stream must know of the session that it was opened by. Nothing counts as shown.
+    pub fn followed(&mut self, visitor: &Visitor, now: Now) -> Followed {
+        let Some(found) = self.sessions.find(visitor.hash, now) else {
+            let refused = self.strangers.is_refused(visitor.hash, now);
+            return if refused { Followed::Over } else { Followed::Unknown };
+        };
+        let record = self.sessions.get(found.id);
+        record.map_or(Followed::Unknown, |record| record.followed(visitor.shown(found), now))
+    }
+
+    /// Changes whenever a session is over or a refresh token refused.
+    pub fn ends(&self) -> u64 {
+        self.sessions.ends() + self.strangers.refusals()
     }
 
     pub fn in_flight(&self) -> usize {

@@ -23,6 +23,7 @@ mod edges;
 mod events;
 mod handle;
 mod page;
+mod follower;
 mod board;
 mod ledger;
 mod hash;
@@ -68,7 +69,7 @@ use self::ledger::{Ledger, Visitor};
 use self::outcome::REFRESH_TOKEN_BYTES_MAX;
 use self::record::View;
 use self::store::STORE_WAIT;
-use self::sync::{note_elsewhere, pull, remind};
+use self::sync::{hear, note_elsewhere, pull, remind};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Session;
 use crate::policy::secret::Secret;
@@ -80,6 +81,7 @@ pub use self::edges::Edges;
 pub use self::events::{
     BudgetResult, Detail, EndReason, FlightResult, Observer, RefreshEvent, Trigger,
 };
+pub use self::follower::{Follower, Standing};
 pub use self::handle::{ForBackend, NewCookies, Prospect, SessionHandle};
 pub use self::hash::TokenHash;
 pub use self::outcome::{Answer, Outcome};
@@ -162,9 +164,12 @@ impl Refresher {
             in_flight: watch::Sender::new(0),
             unwritten: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
+            ends: tokio::sync::watch::Sender::new(0),
+            followed: Mutex::default(),
         };
         let shared = Arc::new(shared);
         spawn(&shared.runtime, remind(Arc::downgrade(&shared)));
+        spawn(&shared.runtime, hear(Arc::downgrade(&shared)));
         Refresher { shared }
     }
 

@@ -18,10 +18,11 @@
 //! Every method is one atomic step over plain values, so that a shared store can do the same with
 //! one script a step. It must never: read a clock, draw a random number, wait, log.
 //!
-//! This file is about what is shown; [`giving`] about what is given for it, [`flying`] about what
-//! flights change, [`merging`] about what other gateways know.
+//! This file is about what is shown; [`giving`] about what is given for it, [`followed`] about what
+//! open streams ask, [`flying`] about what flights change, [`merging`] about what other gateways know.
 
 mod flying;
+mod followed;
 mod giving;
 mod merging;
 
@@ -37,6 +38,7 @@ use crate::policy::secret::Secret;
 use crate::policy::time::{Now, UnixSeconds};
 
 pub(super) use flying::{Landing, Work};
+pub(super) use followed::{Followed, Newest};
 
 /// How long an old refresh token serves after the browser has shown the newest one.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -153,6 +155,16 @@ pub(super) struct Record {
     stored: bool,
     /// When a store was last asked about this session.
     synced_at: Option<Duration>,
+}
+
+impl State {
+    /// Dead or ended: no token of the session is left.
+    pub fn is_over(self) -> bool {
+        match self {
+            State::Dead | State::Ended => true,
+            State::Idle | State::Running | State::Cooling { .. } => false,
+        }
+    }
 }
 
 impl Record {
@@ -369,7 +381,7 @@ impl Record {
 
     /// Dead or ended: no token of it is left.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Dead | State::Ended)
+        self.state.is_over()
     }
 
     /// Nothing secret outlives the session; its hashes do, so that old tokens are known.

@@ -20,7 +20,7 @@ use aws_lc_rs::rand;
 use futures_util::future::{join, try_join_all};
 use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, RedisResult};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use self::memory::{Memory, watch_over};
@@ -32,7 +32,7 @@ use super::sessions::SessionId;
 use super::store::{
     Claim, ClaimId, Life, Publication, STORE_WAIT, SessionStore, Sighting, StoreAway, Stored,
 };
-use crate::store::{Connection, Sealer, Store, StoreSettings, WeakKey};
+use crate::store::{Connection, NEWS_CHANNEL, Sealer, Store, StoreSettings, WeakKey};
 
 /// How long the start of the process waits for the store, before it goes on without.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -251,7 +251,7 @@ impl SessionStore for RedisStore {
             // Nothing to close.
             Life::Live => return Ok(None),
         };
-        let call = on(&self.inner.steps.close, id).arg(generation).arg(word);
+        let call = on(&self.inner.steps.close, id).arg(generation).arg(word).arg(NEWS_CHANNEL);
         let goes_on: Option<Record> =
             self.inner.store.ask(|connection| call.on(connection)).await?;
         goes_on.map(|record| self.inner.opened(id, record)).transpose()
@@ -264,6 +264,10 @@ impl SessionStore for RedisStore {
 
     async fn told(&self, id: SessionId, at_most: Duration) {
         self.inner.store.told(&id.0.to_hex(), at_most).await;
+    }
+
+    fn closed(&self) -> broadcast::Receiver<Arc<str>> {
+        self.inner.store.news()
     }
 
     fn rest(&self) -> Option<Duration> {

@@ -64,6 +64,7 @@ pub(super) struct Sessions {
     ranks: BTreeSet<Rank>,
     counts: SessionCounts,
     evicted: Vec<(SessionId, IssuerId)>,
+    ends: u64,
     max: usize,
 }
 
@@ -75,6 +76,7 @@ impl Sessions {
             ranks: BTreeSet::new(),
             counts: SessionCounts::default(),
             evicted: Vec::new(),
+            ends: 0,
             max,
         }
     }
@@ -110,6 +112,7 @@ impl Sessions {
             entry.rank = rank;
         }
         let state = entry.record.state();
+        self.ends += u64::from(state.is_over() && !entry.counted_as.is_over());
         *self.counts.of(entry.counted_as) -= 1;
         *self.counts.of(state) += 1;
         entry.counted_as = state;
@@ -172,6 +175,11 @@ impl Sessions {
         for hash in &entry.aliases {
             self.aliases.remove(hash);
         }
+    }
+
+    /// How many sessions have died or ended so far.
+    pub fn ends(&self) -> u64 {
+        self.ends
     }
 
     pub fn counts(&self) -> SessionCounts {

@@ -187,6 +187,9 @@ pub trait SessionStore: Send + Sync {
     /// Waits until something changed for this session, as far as anybody says so; at most `at_most`.
     async fn told(&self, id: SessionId, at_most: Duration);
 
+    /// The ids (in hex) of sessions that any gateway closes from now on. A hint, as [`Self::told`].
+    fn closed(&self) -> tokio::sync::broadcast::Receiver<std::sync::Arc<str>>;
+
     /// How long it will not be asked, because it just failed; `None`: it will.
     fn rest(&self) -> Option<Duration>;
 

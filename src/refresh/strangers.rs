@@ -45,15 +45,20 @@ struct Address {
 pub(super) struct Strangers {
     refused: Bounded<TokenHash, Duration>,
     addresses: Bounded<IpAddr, Address>,
+    refusals: u64,
 }
 
 impl Strangers {
     pub fn new() -> Strangers {
-        Strangers { refused: Bounded::new(REFUSED_MAX), addresses: Bounded::new(ADDRESSES_MAX) }
+        Strangers {
+            refused: Bounded::new(REFUSED_MAX),
+            addresses: Bounded::new(ADDRESSES_MAX),
+            refusals: 0,
+        }
     }
 
     pub fn view(&self, hash: TokenHash, client: IpAddr, now: Now) -> Stranger {
-        if self.refused.get(&hash).is_some_and(|until| now.uptime < *until) {
+        if self.is_refused(hash, now) {
             return Stranger::Dead;
         }
         let Some(address) = self.addresses.get(&network(client)) else { return Stranger::MayAsk };
@@ -65,6 +70,16 @@ impl Strangers {
         } else {
             Stranger::MayAsk
         }
+    }
+
+    /// Is this token itself dead, whoever shows it?
+    pub fn is_refused(&self, hash: TokenHash, now: Now) -> bool {
+        self.refused.get(&hash).is_some_and(|until| now.uptime < *until)
+    }
+
+    /// How many tokens were refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// A flight departs for an unknown token.
@@ -87,6 +102,7 @@ impl Strangers {
 
     /// This token is dead; a session is not kept for it.
     pub fn refuse(&mut self, hash: TokenHash, now: Now) {
+        self.refusals += 1;
         *self.refused.entry(hash) = now.uptime + REFUSED_FOR;
     }
 }

@@ -4,9 +4,11 @@
 //! in the background, again and again until the store takes it. Nothing here waits longer than the
 //! store's own limit for one call, and nothing but a look-up makes a request wait at all.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
 
 use super::board::Shared;
 use super::concurrency::{sleep, spawn};
@@ -197,7 +199,7 @@ pub(super) async fn release(shared: Arc<Shared>, job: Job, rest: (Option<Duratio
 }
 
 /// Tells a store that has lost its memory what this gateway knows; for the gateway's whole life.
-pub(super) async fn remind(shared: std::sync::Weak<Shared>) {
+pub(super) async fn remind(shared: Weak<Shared>) {
     let Some(mut losses) = shared
         .upgrade()
         .and_then(|shared| shared.store.as_ref().map(|store| store.sessions.losses()))
@@ -227,6 +229,50 @@ async fn retell(shared: Arc<Shared>, id: SessionId) {
             write(shared, over).await;
         }
         None => publish_later(shared, id).await,
+    }
+}
+
+/// Takes note of sessions that other gateways close, so that what is open here for them ends; for the
+/// gateway's whole life. News that were missed are found out at the session's next look-up.
+pub(super) async fn hear(shared: Weak<Shared>) {
+    let Some(mut closed) = shared
+        .upgrade()
+        .and_then(|shared| shared.store.as_ref().map(|store| store.sessions.closed()))
+    else {
+        return;
+    };
+    loop {
+        let word = match closed.recv().await {
+            Ok(word) => word,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        if let Some(hash) = TokenHash::from_hex(&word) {
+            closed_elsewhere(&shared, SessionId(hash)).await;
+        }
+    }
+}
+
+async fn closed_elsewhere(shared: &Arc<Shared>, id: SessionId) {
+    let Some(store) = &shared.store else { return };
+    let matters = match shared.step(|board| board.ledger.is_over(id)) {
+        Some(over) => !over,
+        // Without a record, what is open here can only be of the token that names the session.
+        None => {
+            let followed = shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            followed.contains_key(&id.0)
+        }
+    };
+    if !matters {
+        return;
+    }
+    // Anybody who may write to the store could have said so; what it holds is what counts.
+    if let Ok(Some(sighting)) = store.sessions.find(id.0).await
+        && sighting.id == id
+    {
+        let now = shared.now();
+        shared.step(|board| board.ledger.closed_elsewhere(&sighting, now));
     }
 }
 

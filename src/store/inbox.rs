@@ -1,22 +1,31 @@
 //! Messages from other gateways, kept for those who wait.
 //!
 //! A message is a hint: it may come late, twice, or never. Whoever waits has set a time after which
-//! it looks for itself.
+//! it looks for itself. Some are for one gateway, about what it has said it waits for; *news* are for
+//! all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout;
 
+/// News kept for a listener that is behind; it misses the older ones.
+const NEWS_MAX: usize = 1_024;
 /// Words awaited at once; whoever comes when it is full does without hints.
 const AWAITED_MAX: usize = 10_000;
 
-#[derive(Default)]
 pub(super) struct Inbox {
     awaited: Mutex<HashMap<Box<str>, Arc<Notify>>>,
+    news: broadcast::Sender<Arc<str>>,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox { awaited: Mutex::default(), news: broadcast::Sender::new(NEWS_MAX) }
+    }
 }
 
 impl Inbox {
@@ -41,6 +50,16 @@ impl Inbox {
             notify.notify_waiters();
             notify.notify_one();
         }
+    }
+
+    /// News for all gateways came.
+    pub fn news_arrived(&self, word: &str) {
+        // An error only says that nobody listens.
+        let _ = self.news.send(Arc::from(word));
+    }
+
+    pub fn news(&self) -> broadcast::Receiver<Arc<str>> {
+        self.news.subscribe()
     }
 
     pub async fn told(&self, word: &str, at_most: Duration) {

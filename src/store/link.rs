@@ -19,6 +19,7 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::NEWS_CHANNEL;
 use super::inbox::Inbox;
 use super::settings::{StoreAddress, StoreSettings, Topology};
 
@@ -137,6 +138,7 @@ impl Maker {
             .set_push_sender(self.listener());
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         connection.subscribe(&self.channel).await?;
+        connection.subscribe(NEWS_CHANNEL).await?;
         Ok(Connection::One(connection))
     }
 
@@ -154,6 +156,7 @@ impl Maker {
         }
         let mut connection = builder.build()?.get_async_connection().await?;
         connection.subscribe(&self.channel).await?;
+        connection.subscribe(NEWS_CHANNEL).await?;
         Ok(Connection::Cluster(connection))
     }
 
@@ -164,9 +167,11 @@ impl Maker {
         let alone = self.settings.address.topology != Topology::Cluster;
         move |push: PushInfo| {
             match (push.kind, push.data.as_slice()) {
-                (PushKind::Message, [_channel, Value::BulkString(word)]) => {
-                    if let Ok(word) = std::str::from_utf8(word) {
-                        inbox.arrived(word);
+                (PushKind::Message, [Value::BulkString(channel), Value::BulkString(word)]) => {
+                    match std::str::from_utf8(word) {
+                        Ok(word) if channel == NEWS_CHANNEL.as_bytes() => inbox.news_arrived(word),
+                        Ok(word) => inbox.arrived(word),
+                        Err(_) => {}
                     }
                 }
                 (PushKind::Disconnection, _) if alone => broken.notify_one(),

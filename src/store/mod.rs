@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::timeout;
 
 use self::health::Health;
@@ -39,6 +39,8 @@ pub use self::settings::{
 
 /// What any question to the store takes at most, so that no request waits longer for a dead one.
 pub const STORE_WAIT: Duration = Duration::from_millis(50);
+/// Where all gateways hear what each of them has to know.
+pub const NEWS_CHANNEL: &str = "evergate:news";
 /// How long a store that failed is left alone.
 pub const STORE_REST: Duration = Duration::from_secs(2);
 
@@ -160,6 +162,11 @@ impl Store {
     /// No message about `word` is awaited any more.
     pub fn forget(&self, word: &str) {
         self.inbox.forget(word);
+    }
+
+    /// Words published to [`NEWS_CHANNEL`] from now on. Hints, as all messages.
+    pub fn news(&self) -> broadcast::Receiver<Arc<str>> {
+        self.inbox.news()
     }
 
     /// Waits for a message about `word`, at most `at_most`.

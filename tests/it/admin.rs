@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,13 +120,19 @@ async fn every_metric_moves() {
     look().await;
     assert_eq!(waiting.await.expect("no panic").status, 200);
 
-    // A spent token, the end of a session, and a breaker.
+    // A spent token, a stream and the end of its session, and a breaker.
+    let mut stream = client::connect(address).await;
+    let ask = get("/events?gap=600000").event_stream().pair(&new);
+    stream.write_all(&ask.bytes()).await.expect("sent");
+    wire::read_head(&mut stream).await.expect("a head");
+    look().await;
     get("/page").pair(&new).send(address).await;
     world.skip(Duration::from_secs(31));
     get("/page").pair(&window).send(address).await;
     let revoke = post("/sessions/revoke", r#"{"jti": "t-1"}"#);
     revoke.header("Content-Type", "application/json").send(world.gateway.admin).await;
     post("/auth/logout", "").pair(&new).send(address).await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
     world.backend.fail(Fault::Refuse { status: 503, error: "", retry_after: None });
     for _ in 0..6 {
         let pair = world.backend.login("alice", Token::expired);

@@ -21,6 +21,7 @@ mod identity;
 mod cookies;
 mod paths;
 mod streams;
+mod streams_end;
 mod connections;
 mod keys;
 mod config;

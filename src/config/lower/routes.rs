@@ -118,6 +118,7 @@ fn one(
     let credentials = credentials(cx, at, raw);
     let upstream = upstream.unwrap_or(UNKNOWN);
     let timeouts = timeouts(cx, at, raw, shared.upstreams.list.get(usize::from(upstream.0)));
+    not_zero(cx, at, &[("stream_max_age", raw.stream_max_age)]);
     let pattern = format!("{}{}", raw.host.as_deref().unwrap_or(""), raw.path.as_deref()?);
     let route = Route {
         index: shared.index,
@@ -151,6 +152,8 @@ fn one(
         },
         access_log: raw.access_log && cx.raw.log.access,
         body_bytes_max: raw.max_body.unwrap_or(cx.raw.limits.max_body).0,
+        cut_on_expiry: raw.cut_on_expiry,
+        stream_age_max: raw.stream_max_age.map(|age| age.0),
         login_redirect: shared.login.cloned(),
     };
     Some(Lowered { at: at.clone(), pattern, route: Arc::new(route) })
@@ -226,6 +229,9 @@ fn public_asks_nothing(cx: &mut Context<'_>, at: &KeyPath, raw: &raw::Route, pol
     }
     if raw.pass_access_token {
         cx.error(&at.key("pass_access_token"), no_token, expected);
+    }
+    if !raw.cut_on_expiry {
+        cx.error(&at.key("cut_on_expiry"), no_token, expected);
     }
     if raw.policy.is_some() && policy.require.is_some() {
         let what = "its `require` is without effect: on a public route no token is looked at";

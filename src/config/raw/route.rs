@@ -58,6 +58,12 @@ pub struct Route {
     /// A request body. Default: `limits.max_body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<Size>,
+    /// Whether WebSockets, event streams and long downloads end soon after the access token that
+    /// opened them, unless their session was renewed. A logout ends them in either case.
+    pub cut_on_expiry: bool,
+    /// How long such a stream may last, at most. Default: as long as its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_max_age: Option<Period>,
     /// Instead of the upstream's.
     #[serde(skip_serializing_if = "RouteTimeouts::is_nothing")]
     pub timeouts: RouteTimeouts,
@@ -184,6 +190,8 @@ impl Default for Route {
             preflight: Preflight::Deny,
             access_log: true,
             max_body: None,
+            cut_on_expiry: true,
+            stream_max_age: None,
             timeouts: RouteTimeouts::default(),
             cache: Cache::Private,
         }

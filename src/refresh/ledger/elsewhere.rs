@@ -112,6 +112,25 @@ impl Ledger {
         work
     }
 
+    /// Is this session over? `None`: it is not known here.
+    pub fn is_over(&self, id: SessionId) -> Option<bool> {
+        self.sessions.get(id).map(Record::is_over)
+    }
+
+    /// Another gateway has closed this session.
+    pub fn closed_elsewhere(&mut self, sighting: &Sighting, now: Now) {
+        let Sighting { id, stored, .. } = sighting;
+        match stored.life {
+            Life::Live => return,
+            // A flight finds out by itself what became of its session, and lands.
+            Life::Dead if self.sessions.get(*id).is_some_and(Record::flies) => return,
+            Life::Dead | Life::Ended => {}
+        }
+        if self.sessions.step(*id, |record| record.merge(stored, None, now)).is_none() {
+            self.strangers.refuse(id.0, now);
+        }
+    }
+
     /// The head of this session, if a store may not know it.
     pub fn unstored(&self, id: SessionId, now: Now) -> Option<Publication> {
         let record = self.sessions.get(id).filter(|record| record.is_unstored())?;

@@ -57,6 +57,7 @@ macro_rules! claims {
             confirmations_are_bounded_and_the_newest_stay
             confirmations_of_two_gateways_are_one_set
             news_wake_those_who_wait
+            a_closed_session_is_news_at_every_gateway
             who_waits_in_vain_waits_no_longer_than_it_said
             a_store_that_lost_its_memory_settles_first
             a_record_published_again_after_that_settles_too
@@ -516,6 +517,21 @@ pub async fn news_wake_those_who_wait(s: &dyn Subject) {
             }
         };
         assert!(tokio::join!(waits, tells).0.is_ok(), "{session}");
+    }
+}
+
+pub async fn a_closed_session_is_news_at_every_gateway(s: &dyn Subject) {
+    let mut heard = [s.one().closed(), s.other().closed()];
+    published(s.one(), "a", 1).await;
+    // A refused one goes on, and is no news.
+    s.one().close(id("a"), 0, Life::Dead).await.unwrap().expect("it goes on");
+    s.one().close(id("b"), 0, Life::Dead).await.unwrap();
+    s.other().close(id("a"), 0, Life::Ended).await.unwrap();
+    for heard in &mut heard {
+        for session in ["b", "a"] {
+            let word = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await;
+            assert_eq!(*word.expect("in time").unwrap(), *id(session).0.to_hex());
+        }
     }
 }
 

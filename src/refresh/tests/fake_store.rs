@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use super::super::concurrency::timeout;
@@ -62,6 +62,7 @@ pub struct FakeStore {
     memory: Mutex<Memory>,
     changed: Notify,
     losses: watch::Sender<u64>,
+    closed: broadcast::Sender<Arc<str>>,
     names_only: AtomicBool,
 }
 
@@ -82,6 +83,7 @@ impl FakeStore {
             memory: Mutex::default(),
             changed: Notify::new(),
             losses,
+            closed: broadcast::Sender::new(64),
             names_only: AtomicBool::new(false),
         })
     }
@@ -372,6 +374,7 @@ impl SessionStore for Connection {
             }
             (record.life, record.head, record.claim, record.cooling) = (life, None, None, None);
             record.prolong(now);
+            let _ = self.store.closed.send(id.0.to_hex().into());
             None
         })
     }
@@ -387,6 +390,10 @@ impl SessionStore for Connection {
 
     async fn told(&self, _id: SessionId, at_most: Duration) {
         let _ = timeout(at_most, self.store.changed.notified()).await;
+    }
+
+    fn closed(&self) -> broadcast::Receiver<Arc<str>> {
+        self.store.closed.subscribe()
     }
 
     fn rest(&self) -> Option<Duration> {

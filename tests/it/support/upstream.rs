@@ -1,8 +1,8 @@
 //! The app behind the gateway: knows nothing of tokens, and records every request as it came.
 //!
 //! Paths with a behaviour: `/slow/MS` waits; `/events` streams three server-sent
-//! events (`?gap=MS` apart); `/ws` echoes a
-//! WebSocket; `/early` answers 413 without reading the body; `/trickle` reads the body piece by
+//! events (`?gap=MS` apart); `/drip/MS` sends a piece every so often, until the client has gone; `/ws`
+//! echoes a WebSocket; `/early` answers 413 without reading the body; `/trickle` reads the body piece by
 //! piece and answers with how many pieces came; `/reset` closes without an answer; `/hang` never
 //! answers. Everything else takes the next canned answer, or 200 `hello`.
 
@@ -163,6 +163,9 @@ async fn serve(mut stream: Stream, record: Record, answers: Answers) -> std::io:
         }
         let body = wire::read_body(&mut stream, &head).await?;
         record.add(&head, body);
+        if let Some(ms) = target.strip_prefix("/drip/") {
+            return drip(stream, Duration::from_millis(ms.parse().expect("milliseconds"))).await;
+        }
         if let Some(ms) = target.strip_prefix("/slow/") {
             tokio::time::sleep(Duration::from_millis(ms.parse().expect("milliseconds"))).await;
         }
@@ -203,6 +206,16 @@ async fn echo(mut stream: Stream, head: &Head) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A download without end, which says nothing of it in its head.
+async fn drip(mut stream: Stream, gap: Duration) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    loop {
+        stream.write_all(b"9\r\ndata: 1\n\n\r\n").await?;
+        stream.flush().await?;
+        tokio::time::sleep(gap).await;
+    }
 }
 
 /// Three events with a gap between them, then the end.

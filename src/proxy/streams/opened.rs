@@ -1,0 +1,111 @@
+//! Which responses are streams, and what is registered of them.
+//!
+//! A WebSocket and an event stream are known by their head. Any other response is one once it has
+//! taken [`LONG`]: then its next piece registers it. So an ordinary response costs nothing but a
+//! look at the clock for each piece, and a download that stands still shows nobody anything.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::{Opened, Registered};
+use crate::listen::switch_of;
+use crate::policy::decide::Passes;
+use crate::policy::secret::Secret;
+use crate::proxy::Edge;
+use crate::proxy::context::Context;
+use crate::proxy::shown::Shown;
+
+/// A response that lasts longer than this is a stream.
+pub const LONG: Duration = Duration::from_secs(2);
+
+/// Where a request's response stands.
+#[derive(Default)]
+pub enum Streaming {
+    /// Its head has not left yet.
+    #[default]
+    NotYet,
+    /// The head left at this uptime.
+    Since(Duration),
+    Registered(Registered),
+    /// No session opened it, and nothing limits its age.
+    Nobodys,
+}
+
+/// The upstream's final head is about to leave.
+pub fn note_head(edge: &Edge, session: &Session, response: &ResponseHeader, ctx: &mut Context) {
+    let is_stream = response.status == StatusCode::SWITCHING_PROTOCOLS || is_events(response);
+    ctx.streaming = match is_stream {
+        true => registered(edge, session, ctx),
+        false => Streaming::Since(edge.gateway.now().uptime),
+    };
+}
+
+/// A piece of the response's body is about to leave.
+pub fn note_piece(edge: &Edge, session: &Session, ctx: &mut Context) {
+    if let Streaming::Since(head) = ctx.streaming
+        && edge.gateway.now().uptime >= head + LONG
+    {
+        ctx.streaming = registered(edge, session, ctx);
+    }
+}
+
+fn is_events(response: &ResponseHeader) -> bool {
+    let value = response.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let essence = value.and_then(|value| value.split(|byte| *byte == b';').next());
+    essence.is_some_and(|text| text.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn registered(edge: &Edge, session: &Session, ctx: &Context) -> Streaming {
+    let gateway = &edge.gateway;
+    let (Some(route), Some(permit)) = (&ctx.route, &ctx.permit) else { return Streaming::Nobodys };
+    let person = match permit.passes() {
+        Passes::Person(verified) => Some(verified.clone()),
+        Passes::Anonymous | Passes::Preflight => None,
+    };
+    if person.is_none() && route.stream_age_max.is_none() {
+        return Streaming::Nobodys;
+    }
+    let Some(switch) = session.as_http1().and_then(|h1| switch_of((**h1.stream()).as_any())) else {
+        return Streaming::Nobodys;
+    };
+    // Read again from the head: to keep a copy of the refresh token for each request that might
+    // become a stream would cost all the others.
+    let headers = &session.req_header().headers;
+    let refresh = Shown::read(gateway, headers, route).ok().and_then(|shown| shown.refresh);
+    let follower = person.as_ref().zip(refresh).and_then(|(person, (issuer, refresh))| {
+        let own = issuer == person.issuer;
+        own.then(|| gateway.refresher.follow(person, Secret::new(refresh)))?
+    });
+    Streaming::Registered(gateway.streams.register(Opened {
+        request_id: ctx.request_id,
+        route: route.name.clone(),
+        person,
+        follower,
+        cut_on_expiry: route.cut_on_expiry,
+        age_max: route.stream_age_max,
+        switch,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_known_by_its_type_however_it_is_spelt() {
+        for (value, expected) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream ; charset=utf-8", true),
+            ("text/event-streams", false),
+            ("application/json", false),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            response.insert_header(CONTENT_TYPE, value).unwrap();
+            assert_eq!(is_events(&response), expected, "{value}");
+        }
+    }
+}
