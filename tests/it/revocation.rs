@@ -53,6 +53,27 @@ async fn a_revoked_session_ends_though_its_token_was_verified_and_no_other_does(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_cannot_have_a_revoked_session_renewed() {
+    let world = World::start().await;
+    let renewal = |pair: &Pair| post("/_evergate/refresh", "").header("X-Evergate", "1").pair(pair);
+    for (number, aged) in [Token::in_window, Token::expired].into_iter().enumerate() {
+        let sid = format!("s-{number}");
+        let pair = world.backend.login("alice", |token| aged(token).claim("sid", sid.as_str()));
+        revoked(&world, &format!(r#"{{"sid": "{sid}"}}"#)).await;
+        is(&answered(&world, renewal(&pair)).await, REVOKED);
+    }
+    assert_eq!(world.backend.token_calls(), 0, "a revoked session is not renewed");
+
+    // Nor is a token handed out that was denied before the backend brought it.
+    world.backend.grant_claim("sid", "s-new");
+    revoked(&world, r#"{"sid": "s-new"}"#).await;
+    let pair = world.backend.login("alice", |token| token.expired().without("sid"));
+    let reply = renewal(&pair).send(world.gateway.address).await;
+    assert_eq!((reply.status, reply.new_pair()), (401, None), "{}", reply.text());
+    assert_eq!(world.backend.token_calls(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_refused_as_a_bearer_and_the_next_one_is_not() {
     let world = World::start().await;
     let token = |id: &str| world.backend.token("alice").claim("jti", id).sign();

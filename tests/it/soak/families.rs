@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::faults::Fault;
 use super::tally::{Tally, now};
 
-/// A gateway that is killed this soon after it got an answer may not have told anybody.
-const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// A gateway that is killed this soon after it got an answer may not have told anybody: a store that
+/// once did not answer in 50 ms is left alone for two seconds, then asked again every half second.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
 
 const KILLED: &str = "its gateway was killed";
 
