@@ -133,6 +133,30 @@ async fn a_store_restarted_empty_under_a_grant_leads_to_no_second_use() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_starts_on_an_emptied_store_waits_for_those_that_fly() {
+    for restarted in [true, false] {
+        let mut fleet = Fleet::of(2, ", wait: 1s, timeout: 8s", "").await;
+        let pair = fleet.backend.login("alice", Token::expired);
+        fleet.gateways[1].kill().await;
+        // It cannot notice now, however soon it would.
+        let asked = frozen_after_sending(&fleet, &pair).await;
+        match restarted {
+            true => fleet.redis.restart().await,
+            false => fleet.redis.command(&["FLUSHALL"]).await,
+        }
+
+        fleet.gateways[1].start_again().await;
+        let newcomer = fleet.send(1, page(&pair)).await;
+        assert_eq!(newcomer.status, 503, "restarted: {restarted}");
+        fleet.gateways[0].program.signal("CONT");
+
+        assert!(matches!(asked.await.expect("answered").status, 200 | 503));
+        back(&fleet, 1, &pair).await;
+        assert_eq!(fleet.backend.counts(), ONE_GRANT, "restarted: {restarted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_frozen_right_after_it_sent_brings_its_answer_when_it_wakes() {
     let fleet = Fleet::of(2, ", wait: 2s, timeout: 8s", "").await;
     let pair = fleet.backend.login("alice", Token::expired);

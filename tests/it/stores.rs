@@ -70,6 +70,8 @@ impl<'a> Gateways<'a> {
     /// Everything that was there before is forgotten.
     async fn open(url: &str, servers: &'a [Redis]) -> Gateways<'a> {
         on_masters(servers, &["FLUSHALL"]).await;
+        let used = include_str!("../../src/refresh/redis/tests/used.lua");
+        on_masters(servers, &["EVAL", used, "0"]).await;
         let open = async || RedisStore::open_with(&settings(url), PATIENT).await.expect("a key");
         Gateways { servers, one: open().await, other: open().await }
     }

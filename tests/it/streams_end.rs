@@ -302,7 +302,7 @@ async fn stream_max_age_holds_for_streams_of_nobody() {
 /// Two gateways over one Redis, with clocks of their own; `keys`: more keys of the last route.
 async fn two(keys: &str) -> (Backend, [Gateway; 2], (Upstream, Redis)) {
     let (backend, upstream) = (Backend::start().await, Upstream::start().await);
-    let redis = Redis::start().await;
+    let redis = Redis::used().await;
     let store = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
     let routes = STANDARD.replacen("{ path: /* }", &format!("{{ path: /*{keys} }}"), 1);
     let yaml = world::place(&format!("{store}\n{routes}"), &backend, &upstream);

@@ -17,14 +17,18 @@ end
 -- How long until no flight that this server may have forgotten can still get an answer.
 local function settling()
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '-'
-  local born_in, since = string.match(redis.call('GET', MARKER) or '', '^([%w-]+):(%d+)$')
+  local marker = redis.call('GET', MARKER) or ''
+  local born_in, since, kind = string.match(marker, '^([%w-]+):(%d+):(%a)$')
   if born_in ~= run then
     -- No marker: it was restarted empty. Another run's: it was restarted from disk or is a promoted
     -- replica, and the last it knew before may be lost.
-    since = now
-    redis.call('SET', MARKER, string.format('%s:%.0f', run, now), 'PX', MARKER_LIFE)
+    since, kind = now, 's'
+    redis.call('SET', MARKER, string.format('%s:%.0f:s', run, now), 'PX', MARKER_LIFE)
   end
-  return tonumber(since) + settle + SENT_SLACK - now
+  local takes = settle + SENT_SLACK
+  -- Unused, unless somebody who ran before says otherwise.
+  if kind == 'n' then takes = math.min(takes, NOTICED_AFTER) end
+  return tonumber(since) + takes - now
 end
 
 local r = load()

@@ -16,6 +16,11 @@ use crate::store::{Call, Script};
 pub(super) const SHARDS: u8 = 64;
 /// A birth marker's life without a gateway that prolongs it.
 pub(super) const MARKER_LIFE: Duration = Duration::from_secs(3600);
+/// How soon a running gateway has noticed that a server lost its memory, wherever it stood: a
+/// connection is made again within a second, a store that failed rests for two, then it is looked at.
+/// Shorter than the default `refresh.wait`, so that nobody who comes first to an unused store is sent
+/// away.
+pub(super) const NOTICED_AFTER: Duration = Duration::from_secs(4);
 /// A record's life that no backend has confirmed: strangers must not fill the store.
 const UNPROVEN: Duration = Duration::from_secs(600);
 /// How long a token is remembered that was refused, or logged out, and never brought a session.
@@ -109,6 +114,7 @@ fn times() -> String {
         ("OVER_UNPROVEN", OVER_UNPROVEN),
         ("SHORTEST", SHORTEST),
         ("MARKER_LIFE", MARKER_LIFE),
+        ("NOTICED_AFTER", NOTICED_AFTER),
         ("CLAIMED_FOR", CLAIMED_FOR),
         ("SENT_SLACK", SENT_SLACK),
         ("LOST_AFTER", LOST_AFTER),

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use redis::AsyncCommands;
 use tokio::time::{sleep, timeout};
 
-use super::super::store::StoredHead;
 use super::super::store::tests::{Subject, store_tests};
-use super::steps::{marker_key, record_key};
+use super::super::store::{SENT_SLACK, StoredHead};
+use super::steps::{NOTICED_AFTER, marker_key, record_key};
 use super::*;
 use crate::policy::secret::Secret;
 use crate::store::{STORE_REST, STORE_WAIT, StoreAddress};
@@ -72,6 +72,23 @@ impl Server {
         }
     }
 
+    /// As gateways have used it for long.
+    async fn used() -> Server {
+        let server = Server::listening().await;
+        server.run(include_str!("tests/used.lua"), 0).await;
+        server
+    }
+
+    async fn run(&self, script: &str, argument: u64) {
+        let mut connection = self.connection().await;
+        let script = redis::Script::new(script);
+        script.arg(argument).invoke_async::<()>(&mut connection).await.unwrap();
+    }
+
+    async fn marker(&self, shard: u8) -> Option<String> {
+        self.connection().await.get(marker_key(shard)).await.unwrap()
+    }
+
     async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
@@ -93,14 +110,12 @@ struct Gateways {
 
 impl Gateways {
     async fn open() -> Gateways {
-        let server = Server::listening().await;
+        let server = Server::used().await;
         let one = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
         let other = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
         Gateways { server, one, other }
     }
 }
-
-const PASS: &str = include_str!("tests/pass.lua");
 
 #[async_trait]
 impl Subject for Gateways {
@@ -113,9 +128,7 @@ impl Subject for Gateways {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut connection = self.server.connection().await;
-        let script = redis::Script::new(PASS);
-        script.arg(millis(time)).invoke_async::<()>(&mut connection).await.unwrap();
+        self.server.run(include_str!("tests/pass.lua"), millis(time)).await;
     }
 
     async fn lose_memory(&self) {
@@ -244,7 +257,7 @@ async fn another_key_sees_nothing() {
 
 #[tokio::test]
 async fn a_frozen_store_costs_one_short_wait_then_rests() {
-    let server = Server::listening().await;
+    let server = Server::used().await;
     let store = RedisStore::open(&server.settings()).await.unwrap();
     answers(&store).await;
     server.signal("STOP");
@@ -277,7 +290,7 @@ async fn a_gateway_starts_without_its_store_and_finds_it_later() {
 
 #[tokio::test]
 async fn a_server_that_was_killed_and_comes_back_empty_is_noticed_and_settles() {
-    let server = Server::listening().await;
+    let server = Server::used().await;
     let store = RedisStore::open(&server.settings()).await.unwrap();
     answers(&store).await;
     let mut losses = store.losses();
@@ -300,10 +313,80 @@ async fn a_server_that_comes_back_from_its_disk_settles_too() {
     // What a restart from disk, or a promoted replica, looks like: the marker of another run.
     let mut connection = gateways.server.connection().await;
     let shard = marker_key(1);
-    let () = connection.set(&shard, format!("{}:0", "0".repeat(40))).await.unwrap();
+    let () = connection.set(&shard, format!("{}:0:s", "0".repeat(40))).await.unwrap();
     let settle = Duration::from_secs(10);
     let claim = gateways.one.claim(SessionId(token(1)), 1, ClaimId(1), false, settle);
     assert!(matches!(claim.await.unwrap(), Claim::Settling(_)));
+}
+
+/// One session's claim, of shard 1, by a gateway whose calls may take a minute.
+async fn claim_of(store: &RedisStore) -> Claim {
+    let settle = Duration::from_secs(60);
+    store.claim(SessionId(token(1)), 0, ClaimId(1), false, settle).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_unused_store_waits_only_for_those_who_would_have_noticed() {
+    let server = Server::listening().await;
+    let one = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let other = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let losses = (one.losses(), other.losses());
+    let first = claim_of(&one).await;
+    assert!(matches!(first, Claim::Settling(left) if left <= NOTICED_AFTER), "{first:?}");
+    let soon = one.claim(SessionId(token(1)), 0, ClaimId(1), false, Duration::ZERO).await.unwrap();
+    assert!(matches!(soon, Claim::Settling(left) if left <= SENT_SLACK), "{soon:?}");
+    // Both look at least once.
+    sleep(NOTICED_AFTER).await;
+    assert_eq!(claim_of(&other).await, Claim::Ours);
+    assert_eq!((*losses.0.borrow(), *losses.1.borrow()), (0, 0), "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_gateway_that_ran_before_is_believed_not_the_newcomer() {
+    let server = Server::used().await;
+    let ran = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let mut losses = ran.losses();
+    let mut connection = server.connection().await;
+    redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
+
+    let newcomer = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let at_first = claim_of(&newcomer).await;
+    assert!(matches!(at_first, Claim::Settling(_)), "{at_first:?}");
+    assert!(timeout(NOTICED_AFTER, losses.changed()).await.is_ok());
+
+    let then = claim_of(&newcomer).await;
+    assert!(matches!(then, Claim::Settling(left) if left > NOTICED_AFTER * 2), "{then:?}");
+    let marker = server.marker(1).await;
+    sleep(NOTICED_AFTER).await;
+    assert_eq!(server.marker(1).await, marker, "who was told does not tell again");
+}
+
+#[tokio::test]
+async fn who_noticed_too_late_is_believed_too() {
+    let server = Server::used().await;
+    let ran = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let mut losses = ran.losses();
+    let run = server.marker(1).await.unwrap();
+    let run = run.split(':').next().unwrap();
+    let mut connection = server.connection().await;
+    // A newcomer's, from long ago.
+    let () = connection.set(marker_key(1), format!("{run}:1:n")).await.unwrap();
+    assert!(timeout(PATIENT, losses.changed()).await.is_ok());
+    let claim = claim_of(&ran).await;
+    assert!(matches!(claim, Claim::Settling(left) if left > NOTICED_AFTER * 2), "{claim:?}");
+}
+
+#[tokio::test]
+async fn shards_that_lost_nothing_do_not_settle() {
+    let server = Server::listening().await;
+    let store = RedisStore::open_with(&server.settings(), PATIENT).await.unwrap();
+    let mut losses = store.losses();
+    let before = server.marker(2).await;
+    let mut connection = server.connection().await;
+    let () = connection.del(marker_key(1)).await.unwrap();
+    assert!(timeout(PATIENT, losses.changed()).await.is_ok());
+    assert!(server.marker(1).await.unwrap().ends_with(":s"));
+    assert_eq!(server.marker(2).await, before);
 }
 
 #[tokio::test]
@@ -328,7 +411,7 @@ async fn news_are_heard_after_a_lost_connection() {
 
 #[tokio::test]
 async fn a_question_that_lay_in_a_frozen_server_does_not_mark_a_claim_as_sent() {
-    let server = Server::listening().await;
+    let server = Server::used().await;
     let store =
         RedisStore::open_with(&server.settings(), Duration::from_millis(200)).await.unwrap();
     answers(&store).await;

@@ -31,7 +31,7 @@ impl Fleet {
     /// `refresh`: more keys of `refresh`, such as `, wait: 2s`; `store`: of `store`.
     pub async fn of(gateways: usize, refresh: &str, store: &str) -> Fleet {
         let (backend, upstream) = (Backend::start().await, Upstream::start().await);
-        let redis = Redis::start().await;
+        let redis = Redis::used().await;
         let store =
             format!("store: {{ kind: redis, url: \"{}\", key: {KEY}{store} }}", redis.url());
         let yaml = STANDARD.replacen(

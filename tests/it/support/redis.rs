@@ -32,6 +32,14 @@ impl Redis {
         Redis { port, program: Some(run(port, &folder, own).await), login: "", folder }
     }
 
+    /// A server as gateways have used it for long. A new one would wait for those who know it.
+    pub async fn used() -> Redis {
+        let redis = Redis::start().await;
+        let script = include_str!("../../../src/refresh/redis/tests/used.lua");
+        redis.command::<redis::Value>(&["EVAL", script, "0"]).await;
+        redis
+    }
+
     /// A server that wants the password `hunter2`, and speaks TLS on the port that is returned along.
     pub async fn guarded() -> (Redis, u16) {
         let (port, tls_port) = (free_port().await, free_port().await);

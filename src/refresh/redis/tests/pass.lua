@@ -14,9 +14,9 @@ for _, key in ipairs(redis.call('KEYS', 'evergate:*')) do
       redis.call('ZINCRBY', key, -ARGV[1], member)
     end
   elseif string.match(key, ':born$') then
-    local run, since = string.match(redis.call('GET', key), '^(%w+):(%d+)$')
+    local run, since, kind = string.match(redis.call('GET', key), '^(%w+):(%d+):(%a)$')
     since = math.max(0, tonumber(since) - ARGV[1])
-    redis.call('SET', key, string.format('%s:%.0f', run, since), 'KEEPTTL')
+    redis.call('SET', key, string.format('%s:%.0f:%s', run, since, kind), 'KEEPTTL')
   end
   local left = redis.call('PTTL', key)
   assert(left > 0, key .. ' has no life')
