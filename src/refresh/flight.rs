@@ -27,7 +27,7 @@ use super::outcome::{Answer, Outcome};
 use super::record::{Landing, Work};
 use super::settings::Rotation;
 use super::store::{Life, StoreAway};
-use super::sync::{publish, publish_later, release};
+use super::sync::{publish, publish_later, publish_soon, release};
 use super::verify::judge;
 use crate::policy::secret::Secret;
 use crate::token::Verdict;
@@ -132,17 +132,22 @@ async fn ask(shared: &Arc<Shared>, issuer: &Issuer, ask: &Ask) -> Result<Answer,
 /// wanted. The store comes before the landing: no browser may show a token that it does not know.
 async fn harvest(pilot: &mut Pilot, issuer: &Issuer, answer: Answer) -> Option<Work> {
     let shared = pilot.shared.clone();
-    // The token is spent: only a store that knows the answer may let another flight depart.
-    pilot.claimed = false;
+    // The token is spent: only a store that knows the answer may let another flight depart. Without a
+    // claim (the operator's leave to renew alone) nobody waits for it there.
+    let awaited = std::mem::replace(&mut pilot.claimed, false);
     let name = &issuer.settings.issuer_name;
     let hash = answer.refresh.as_ref().map(|refresh| shared.hasher.hash(name, refresh));
     let now = shared.now();
     let work = shared.step(|board| board.ledger.harvest(&mut pilot.job, answer, hash, now))?;
-    match publish(&shared, pilot.job.id).await {
+    match publish(&shared, pilot.job.id, awaited).await {
         Ok(None) => Some(work),
         Ok(Some(newer)) => shared.overtaken(&mut pilot.job, &newer),
         Err(StoreAway) => {
-            spawn(&shared.runtime, publish_later(shared.clone(), pilot.job.id));
+            let id = pilot.job.id;
+            match awaited {
+                true => spawn(&shared.runtime, publish_soon(shared.clone(), id)),
+                false => spawn(&shared.runtime, publish_later(shared.clone(), id)),
+            };
             Some(work)
         }
     }

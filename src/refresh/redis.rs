@@ -8,6 +8,7 @@
 //! It must never: wait longer than the contract says, let a value it cannot open change what a
 //! gateway believes, log a token or a key.
 
+mod aliases;
 mod memory;
 mod reply;
 mod steps;
@@ -17,14 +18,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::rand;
-use futures_util::future::{join, try_join_all};
+use futures_util::future::join;
 use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, RedisResult};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use self::memory::{Memory, watch_over};
-use self::reply::{Found, Record, alias, alias_value, listed, sealed, stored, unlisted};
+use self::reply::{Found, Record, alias, listed, sealed, stored};
 use self::steps::{Steps, alias_key, alias_life, millis, on};
 use super::hash::TokenHash;
 use super::record::LIFE_UNTOLD;
@@ -36,12 +37,6 @@ use crate::store::{Connection, NEWS_CHANNEL, Sealer, Store, StoreSettings, WeakK
 
 /// How long the start of the process waits for the store, before it goes on without.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Aliases written in one question; the rest follows in the background.
-const ALIASES_AT_ONCE: usize = 32;
-
-/// A refresh token of a session, and the generation that brought it.
-type Alias = (TokenHash, u64);
-
 /// The store of one gateway.
 pub struct RedisStore {
     inner: Arc<Inner>,
@@ -204,39 +199,14 @@ impl SessionStore for RedisStore {
     }
 
     async fn publish(&self, publication: &Publication) -> Result<Option<Stored>, StoreAway> {
-        let (inner, id) = (&self.inner, publication.id);
-        let life = alias_life(publication.life_left.unwrap_or(LIFE_UNTOLD));
-        let (now, later) = inner.aliases_of(publication);
-        let generations = (publication.generation, publication.refresh_generation);
-        let head = sealed(&inner.sealer, id, generations, &publication.head).ok_or(StoreAway)?;
-        let mut call = on(&inner.steps.publish, id)
-            .arg(publication.generation)
-            .arg(publication.refresh_generation)
-            .arg(head)
-            .arg(ms_or_none(publication.life_left))
-            .arg(publication.confirmations.len());
-        for (generation, age) in &publication.confirmations {
-            call = call.arg(*generation).arg(millis(*age));
-        }
-        for (hash, generation) in now.iter().chain(&later) {
-            call = call.arg(listed(*hash, *generation));
-        }
-        let (newer, life_ms, due): (Option<Record>, u64, Vec<String>) = inner
-            .store
-            .ask(|connection| async move {
-                inner.write_aliases(connection.clone(), id, &now, life).await?;
-                call.on(connection).await
-            })
-            .await?;
-        match newer {
-            Some(record) => inner.opened(id, record).map(Some),
-            None => {
-                let later = later.iter().map(|(hash, generation)| listed(*hash, *generation));
-                let due = later.chain(due).collect();
-                self.prolong(id, due, Duration::from_millis(life_ms));
-                Ok(None)
-            }
-        }
+        self.tell(publication, false).await
+    }
+
+    async fn publish_at_once(
+        &self,
+        publication: &Publication,
+    ) -> Result<Option<Stored>, StoreAway> {
+        self.tell(publication, true).await
     }
 
     async fn close(
@@ -280,26 +250,43 @@ impl SessionStore for RedisStore {
 }
 
 impl RedisStore {
-    /// Prolongs aliases beside the request. What fails is due again at the next look.
-    fn prolong(&self, id: SessionId, due: Vec<String>, session: Duration) {
-        if due.is_empty() {
-            return;
+    async fn tell(
+        &self,
+        publication: &Publication,
+        presses: bool,
+    ) -> Result<Option<Stored>, StoreAway> {
+        let (inner, id) = (&self.inner, publication.id);
+        let life = alias_life(publication.life_left.unwrap_or(LIFE_UNTOLD));
+        let (now, later) = inner.aliases_of(publication);
+        let generations = (publication.generation, publication.refresh_generation);
+        let head = sealed(&inner.sealer, id, generations, &publication.head).ok_or(StoreAway)?;
+        let mut call = on(&inner.steps.publish, id)
+            .arg(publication.generation)
+            .arg(publication.refresh_generation)
+            .arg(head)
+            .arg(ms_or_none(publication.life_left))
+            .arg(publication.confirmations.len());
+        for (generation, age) in &publication.confirmations {
+            call = call.arg(*generation).arg(millis(*age));
         }
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let life = alias_life(session);
-            for due in due.chunks(ALIASES_AT_ONCE) {
-                let aliases: Vec<_> = due.iter().filter_map(|listed| unlisted(listed)).collect();
-                let call = on(&inner.steps.extended, id).arg(millis(life)).arg(due);
-                let written = inner.store.ask(|connection| async {
-                    inner.write_aliases(connection.clone(), id, &aliases, life).await?;
-                    call.on::<i64>(connection).await
-                });
-                if written.await.is_err() {
-                    return;
-                }
+        for (hash, generation) in now.iter().chain(&later) {
+            call = call.arg(listed(*hash, *generation));
+        }
+        let steps = async |connection: Connection| {
+            inner.write_aliases(connection.clone(), id, &now, life).await?;
+            call.on(connection).await
+        };
+        let (newer, life_ms, due): (Option<Record>, u64, Vec<String>) =
+            if presses { inner.store.press(steps).await? } else { inner.store.ask(steps).await? };
+        match newer {
+            Some(record) => inner.opened(id, record).map(Some),
+            None => {
+                let later = later.iter().map(|(hash, generation)| listed(*hash, *generation));
+                let due = later.chain(due).collect();
+                self.prolong(id, due, Duration::from_millis(life_ms));
+                Ok(None)
             }
-        });
+        }
     }
 }
 
@@ -346,38 +333,6 @@ impl Inner {
             tracing::error!(session = %id.0, "a value in the session store cannot be opened");
             StoreAway
         })
-    }
-
-    /// The aliases to write with the head, its own first, and those that can follow.
-    fn aliases_of(&self, publication: &Publication) -> (Vec<Alias>, Vec<Alias>) {
-        let mut older = publication.aliases.clone();
-        older.sort_unstable_by_key(|(_, generation)| std::cmp::Reverse(*generation));
-        let mut all = vec![(publication.hash, publication.refresh_generation)];
-        all.extend(older.into_iter().filter(|(hash, _)| *hash != publication.hash));
-        // The first token names the session itself.
-        all.retain(|alias| *alias != (publication.id.0, 0));
-        let later = all.split_off(all.len().min(ALIASES_AT_ONCE));
-        (all, later)
-    }
-
-    async fn write_aliases(
-        &self,
-        connection: Connection,
-        id: SessionId,
-        aliases: &[Alias],
-        life: Duration,
-    ) -> RedisResult<()> {
-        let writes = aliases.iter().map(|(hash, generation)| {
-            self.steps
-                .alias
-                .with_keys([alias_key(*hash)])
-                .arg(id.0.to_hex())
-                .arg(*generation)
-                .arg(alias_value(&self.sealer, *hash, id, *generation))
-                .arg(millis(life))
-                .on::<i64>(connection.clone())
-        });
-        try_join_all(writes).await.map(drop)
     }
 }
 

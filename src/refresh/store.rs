@@ -17,7 +17,8 @@
 //!    asked. It replaces anything but a newer generation and a logout.
 //!
 //! Times come and go as durations from or until now, so that gateways need no common clock. Every
-//! call takes at most [`STORE_WAIT`]; a store that fails is not asked again for [`STORE_REST`](crate::store::STORE_REST).
+//! call takes at most [`STORE_WAIT`]; a store that fails is not asked again for
+//! [`STORE_REST`](crate::store::STORE_REST), except by [`publish_at_once`](SessionStore::publish_at_once).
 
 use std::time::Duration;
 
@@ -171,6 +172,12 @@ pub trait SessionStore: Send + Sync {
 
     /// A new head, for everybody. `Some`: it was not taken, because something newer is there.
     async fn publish(&self, publication: &Publication) -> Result<Option<Stored>, StoreAway>;
+
+    /// As [`Self::publish`], even while the store rests after a failure: what a backend has just
+    /// answered is known to one process only, and what others know is spent. A few at once; with more,
+    /// the store counts as away.
+    async fn publish_at_once(&self, publication: &Publication)
+    -> Result<Option<Stored>, StoreAway>;
 
     /// The session is over. `Some`: it goes on, because a newer generation than this one is there
     /// ([`Life::Dead`] only).

@@ -79,19 +79,24 @@ pub(super) async fn note_elsewhere(shared: Arc<Shared>, visitor: Visitor, refres
 }
 
 /// Tells the store this session's head. `Some`: it knows a newer one, or that the session is over.
+/// `at_once`: even while the store rests after a failure.
 ///
 /// # Errors
 /// The store is away.
 pub(super) async fn publish(
     shared: &Arc<Shared>,
     id: SessionId,
+    at_once: bool,
 ) -> Result<Option<Stored>, StoreAway> {
     let Some(store) = &shared.store else { return Ok(None) };
     let now = shared.now();
     let Some(head) = shared.step(|board| board.ledger.publication(id, now)) else {
         return Ok(None);
     };
-    let newer = store.sessions.publish(&head).await?;
+    let newer = match at_once {
+        true => store.sessions.publish_at_once(&head).await?,
+        false => store.sessions.publish(&head).await?,
+    };
     noted(shared, &head);
     Ok(newer)
 }
@@ -159,6 +164,30 @@ pub(super) async fn publish_later(shared: Arc<Shared>, id: SessionId) {
             Ok(Told::Known | Told::Newer(_) | Told::Renamed) => return,
             Err(StoreAway) => sleep(TRY_AGAIN).await,
         }
+    }
+}
+
+/// The same for what the backend has just answered: until the store has it, a gateway that is lost
+/// takes the session along. So no try waits until the store has rested.
+pub(super) fn publish_soon(
+    shared: Arc<Shared>,
+    id: SessionId,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Now, not when it is first polled: the flight may have landed by then.
+    let unwritten = Unwritten::one(&shared);
+    async move {
+        let _unwritten = unwritten;
+        let Some(store) = &shared.store else { return };
+        for _ in 0..TRIES_MAX {
+            sleep(TRY_AGAIN).await;
+            if store.sessions.rest().is_none() {
+                break;
+            }
+            if publish(&shared, id, true).await.is_ok() {
+                return;
+            }
+        }
+        publish_later(shared.clone(), id).await;
     }
 }
 

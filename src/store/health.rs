@@ -3,12 +3,20 @@
 //! One failure opens it. A question costs a request up to the whole wait, so even five in a row (as
 //! the breaker of an auth backend allows) would be felt; and what the store gives for a question it
 //! was not asked is only a little more care.
+//!
+//! Except for what only this process knows, and others will miss: that *presses*, and is tried during
+//! the rest, too. Its success ends the rest; its failure changes nothing, else a few of these would
+//! keep everybody else away for ever.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::STORE_REST;
+
+/// Questions that press, at one time: more would pile up before a store that is dead.
+const PRESSING_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -23,14 +31,22 @@ enum State {
 #[derive(Default)]
 pub(super) struct Health {
     state: Mutex<State>,
+    pressing: AtomicUsize,
 }
 
 /// Leave to ask once. Dropped without a result (the one who asked was cancelled), it changes nothing
 /// but that somebody else may probe.
 pub(super) struct Pass<'a> {
     health: &'a Health,
-    probes: bool,
+    kind: Kind,
     open: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    Probes,
+    Presses,
 }
 
 impl Health {
@@ -45,7 +61,15 @@ impl Health {
         if probes {
             *state = State::Probing;
         }
-        Some(Pass { health: self, probes, open: true })
+        let kind = if probes { Kind::Probes } else { Kind::Usual };
+        Some(Pass { health: self, kind, open: true })
+    }
+
+    /// Leave to ask even while it rests. `None`: too many have it already.
+    pub fn press(&self) -> Option<Pass<'_>> {
+        // Given back on drop.
+        let pass = Pass { health: self, kind: Kind::Presses, open: true };
+        (self.pressing.fetch_add(1, Ordering::Relaxed) < PRESSING_MAX).then_some(pass)
     }
 
     /// How long nobody asks; `None`: the next one may. Zero while one question probes.
@@ -68,16 +92,24 @@ impl Pass<'_> {
         self.open = false;
         let mut state = self.health.state.lock();
         // A late answer to an old question does not end a rest that a newer one began.
-        if self.probes {
+        let counts = match self.kind {
+            Kind::Usual => false,
+            Kind::Probes => true,
+            Kind::Presses => *state != State::Well,
+        };
+        if counts {
             *state = State::Well;
         }
-        self.probes
+        counts
     }
 
     /// The store failed. True if it had not before.
     pub fn failed(mut self, uptime: Duration) -> bool {
         self.open = false;
         let mut state = self.health.state.lock();
+        if self.kind == Kind::Presses && *state != State::Well {
+            return false;
+        }
         let before = std::mem::replace(&mut *state, State::Resting { until: uptime + STORE_REST });
         before == State::Well
     }
@@ -85,7 +117,10 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.open && self.probes {
+        if self.kind == Kind::Presses {
+            self.health.pressing.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.open && self.kind == Kind::Probes {
             *self.health.state.lock() = State::Resting { until: Duration::ZERO };
         }
     }
@@ -147,5 +182,36 @@ mod tests {
         assert!(fails.failed(at(10)));
         assert!(!slow.well());
         assert!(health.is_degraded());
+    }
+
+    #[test]
+    fn what_presses_is_asked_during_the_rest_and_may_end_it() {
+        let health = resting_since_zero();
+        assert!(health.press().unwrap().well());
+        assert_eq!(health.rest(at(1)), None);
+    }
+
+    #[test]
+    fn what_presses_in_vain_makes_the_rest_no_longer() {
+        let health = resting_since_zero();
+        assert!(!health.press().unwrap().failed(at(1_999)));
+        assert!(health.admit(at(2_000)).is_some());
+    }
+
+    #[test]
+    fn a_failure_of_what_presses_begins_a_rest_like_any_other() {
+        let health = Health::default();
+        assert!(health.press().unwrap().failed(at(0)));
+        assert!(health.is_degraded());
+    }
+
+    #[test]
+    fn only_a_few_press_at_once() {
+        let health = resting_since_zero();
+        let passes: Vec<_> = (0..PRESSING_MAX).map(|_| health.press()).collect();
+        assert!(passes.iter().all(Option::is_some));
+        assert!(health.press().is_none() && health.press().is_none());
+        drop(passes);
+        assert!((0..PRESSING_MAX).all(|_| health.press().is_some()));
     }
 }

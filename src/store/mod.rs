@@ -1,7 +1,8 @@
 //! A Redis that several gateways share, and what makes it safe to lean on.
 //!
 //! 1. No request waits for it: everything asked takes at most [`STORE_WAIT`], connecting included.
-//! 2. What fails is left alone for [`STORE_REST`] ([`health`]); then one question probes it.
+//! 2. What fails is left alone for [`STORE_REST`] ([`health`]); then one question probes it. Only what
+//!    presses does not wait for that.
 //! 3. Connections are made in the background only ([`link`]): the gateway starts without the store,
 //!    and follows it through restarts, failovers and reshardings.
 //! 4. The store is not trusted with secrets: what it keeps is sealed and bound to its place
@@ -26,7 +27,7 @@ use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::timeout;
 
-use self::health::Health;
+use self::health::{Health, Pass};
 use self::inbox::Inbox;
 use crate::clock;
 
@@ -114,6 +115,31 @@ impl Store {
         F: Future<Output = RedisResult<T>>,
     {
         let pass = self.health.admit(clock::now().uptime).ok_or(StoreAway)?;
+        self.ask_with(pass, wait, steps).await
+    }
+
+    /// As [`Store::ask`], even while it rests: for what others must know and only this process does.
+    /// A few at once; with more, it counts as away.
+    ///
+    /// # Errors
+    /// As [`Store::ask`].
+    pub async fn press<T, F>(&self, steps: impl FnOnce(Connection) -> F) -> Result<T, StoreAway>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let pass = self.health.press().ok_or(StoreAway)?;
+        self.ask_with(pass, self.wait, steps).await
+    }
+
+    async fn ask_with<T, F>(
+        &self,
+        pass: Pass<'_>,
+        wait: Duration,
+        steps: impl FnOnce(Connection) -> F,
+    ) -> Result<T, StoreAway>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         let mut connection = self.connection.clone();
         let work = async {
             let found = connection.wait_for(Option::is_some).await.ok().and_then(|it| it.clone());

@@ -277,6 +277,26 @@ async fn a_frozen_store_costs_one_short_wait_then_rests() {
 }
 
 #[tokio::test]
+async fn what_presses_reaches_a_store_that_is_back_before_it_has_rested() {
+    let server = Server::used().await;
+    let store =
+        RedisStore::open_with(&server.settings(), Duration::from_millis(500)).await.unwrap();
+    answers(&store).await;
+    server.signal("STOP");
+    assert_eq!(store.find(token(1)).await, Err(StoreAway));
+    let started = clock();
+    assert_eq!(store.publish_at_once(&publication(1)).await, Err(StoreAway));
+    assert!(clock() - started < Duration::from_millis(1_000), "bounded like any question");
+    server.signal("CONT");
+    assert_eq!(store.publish(&publication(1)).await, Err(StoreAway));
+    while store.publish_at_once(&publication(1)).await.is_err() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(clock() - started < STORE_REST, "it had not rested");
+    assert!(store.find(token(2)).await.unwrap().is_some(), "it is asked again by all");
+}
+
+#[tokio::test]
 async fn a_gateway_starts_without_its_store_and_finds_it_later() {
     let server = Server::listening().await;
     let (settings, port) = (server.settings(), server.port);

@@ -74,6 +74,8 @@ pub struct Connection {
     pub away: AtomicBool,
     /// And then rests, as it does unless one value alone is the trouble.
     pub rests: AtomicBool,
+    /// It would answer, but has not been asked since it failed.
+    pub left_alone: AtomicBool,
 }
 
 impl FakeStore {
@@ -91,7 +93,8 @@ impl FakeStore {
     pub fn connect(self: &Arc<Self>, gateway: &str) -> Arc<Connection> {
         let store = self.clone();
         let (away, rests) = (AtomicBool::new(false), AtomicBool::new(true));
-        Arc::new(Connection { store, gateway: gateway.to_owned(), away, rests })
+        let left_alone = AtomicBool::new(false);
+        Arc::new(Connection { store, gateway: gateway.to_owned(), away, rests, left_alone })
     }
 
     /// Restarts empty.
@@ -177,15 +180,63 @@ impl Connection {
         let now = Instant::now() + memory.ahead;
         memory.records.retain(|_, record| now < record.expires);
         *memory.calls.entry(name).or_default() += 1;
-        if self.away.load(Ordering::Relaxed) {
+        let presses = name == "publish at once";
+        let left_alone = self.left_alone.load(Ordering::Relaxed) && !presses;
+        if self.away.load(Ordering::Relaxed) || left_alone {
             return Err(StoreAway);
         }
+        self.left_alone.store(false, Ordering::Relaxed);
         let done = step(&mut memory, now);
         drop(memory);
-        if matches!(name, "publish" | "release" | "close") {
+        if matches!(name, "publish" | "publish at once" | "release" | "close") {
             self.store.changed.notify_waiters();
         }
         Ok(done)
+    }
+
+    fn published(
+        &self,
+        name: &'static str,
+        publication: &Publication,
+    ) -> Result<Option<Stored>, StoreAway> {
+        let Publication { id, generation, .. } = *publication;
+        let names_only = self.store.names_only.load(Ordering::Relaxed);
+        let published = self.step(name, |memory, now| {
+            for (hash, generation) in publication
+                .aliases
+                .iter()
+                .chain([&(publication.hash, publication.refresh_generation)])
+            {
+                let alias = memory.aliases.entry(*hash).or_insert((id, *generation));
+                if alias.0 == id {
+                    alias.1 = alias.1.max(*generation);
+                }
+            }
+            if names_only {
+                return None;
+            }
+            let again = memory.records.get(&id).is_some_and(|known| known.generation == generation);
+            let record = memory.records.entry(id).or_insert_with(|| Record::new(generation, now));
+            let dead = record.life == Life::Dead && again;
+            if record.life == Life::Ended || record.generation > generation || dead {
+                return Some(record.stored(now));
+            }
+            if !again {
+                (record.claim, record.cooling, record.failures) = (None, None, 0);
+                record.rotated = Some(now);
+            }
+            record.life = Life::Live;
+            record.generation = generation;
+            record.refresh_generation = publication.refresh_generation;
+            record.head = Some(publication.head.clone());
+            for (generation, ago) in &publication.confirmations {
+                record.confirm(*generation, now.checked_sub(*ago).unwrap_or(now), now);
+            }
+            record.life_end = publication.life_left.map(|left| now + left);
+            record.prolong(now);
+            None
+        })?;
+        if names_only { Err(StoreAway) } else { Ok(published) }
     }
 
     fn owner(&self, claim: ClaimId) -> String {
@@ -318,44 +369,14 @@ impl SessionStore for Connection {
     }
 
     async fn publish(&self, publication: &Publication) -> Result<Option<Stored>, StoreAway> {
-        let Publication { id, generation, .. } = *publication;
-        let names_only = self.store.names_only.load(Ordering::Relaxed);
-        let published = self.step("publish", |memory, now| {
-            for (hash, generation) in publication
-                .aliases
-                .iter()
-                .chain([&(publication.hash, publication.refresh_generation)])
-            {
-                let alias = memory.aliases.entry(*hash).or_insert((id, *generation));
-                if alias.0 == id {
-                    alias.1 = alias.1.max(*generation);
-                }
-            }
-            if names_only {
-                return None;
-            }
-            let again = memory.records.get(&id).is_some_and(|known| known.generation == generation);
-            let record = memory.records.entry(id).or_insert_with(|| Record::new(generation, now));
-            let dead = record.life == Life::Dead && again;
-            if record.life == Life::Ended || record.generation > generation || dead {
-                return Some(record.stored(now));
-            }
-            if !again {
-                (record.claim, record.cooling, record.failures) = (None, None, 0);
-                record.rotated = Some(now);
-            }
-            record.life = Life::Live;
-            record.generation = generation;
-            record.refresh_generation = publication.refresh_generation;
-            record.head = Some(publication.head.clone());
-            for (generation, ago) in &publication.confirmations {
-                record.confirm(*generation, now.checked_sub(*ago).unwrap_or(now), now);
-            }
-            record.life_end = publication.life_left.map(|left| now + left);
-            record.prolong(now);
-            None
-        })?;
-        if names_only { Err(StoreAway) } else { Ok(published) }
+        self.published("publish", publication)
+    }
+
+    async fn publish_at_once(
+        &self,
+        publication: &Publication,
+    ) -> Result<Option<Stored>, StoreAway> {
+        self.published("publish at once", publication)
     }
 
     async fn close(
@@ -397,7 +418,8 @@ impl SessionStore for Connection {
     }
 
     fn rest(&self) -> Option<Duration> {
-        let rests = self.away.load(Ordering::Relaxed) && self.rests.load(Ordering::Relaxed);
+        let fails = [&self.away, &self.left_alone].iter().any(|it| it.load(Ordering::Relaxed));
+        let rests = fails && self.rests.load(Ordering::Relaxed);
         rests.then_some(STORE_REST)
     }
 

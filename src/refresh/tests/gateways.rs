@@ -348,6 +348,50 @@ async fn a_token_that_its_gateway_could_only_name_is_the_newest_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_is_told_to_a_store_that_is_left_alone_after_a_failure() {
+    let house = House::of(2);
+    let alice = house.backend.log_in("alice");
+    house.backend.fault(Fault::Delay(Duration::from_millis(100)));
+    let (told, ()) = tokio::join!(house.asks(0, &alice), async {
+        sleep(Duration::from_millis(50)).await;
+        house.ways[0].left_alone.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(told, token("alice", 0));
+    let asked = Instant::now();
+    assert_eq!(house.asks(1, &alice).await, token("alice", 0));
+    assert_eq!(asked.elapsed(), Duration::ZERO, "nobody waits for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_store_did_not_take_is_told_before_it_has_rested() {
+    let house = House::of(2);
+    let alice = house.backend.log_in("alice");
+    house.backend.fault(Fault::Delay(Duration::from_millis(100)));
+    let (told, ()) = tokio::join!(house.asks(0, &alice), async {
+        sleep(Duration::from_millis(50)).await;
+        house.cut(0, true);
+        sleep(Duration::from_millis(300)).await;
+        house.ways[0].left_alone.store(true, Ordering::Relaxed);
+        house.cut(0, false);
+        sleep(Duration::from_millis(300)).await;
+    });
+    assert_eq!(told, token("alice", 0));
+    let asked = Instant::now();
+    assert_eq!(house.asks(1, &alice).await, token("alice", 0));
+    assert_eq!(asked.elapsed(), Duration::ZERO, "nobody waits for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_waits_for_leaves_a_dead_store_alone() {
+    let house = House::with(1, settings(), OnFailure::Local);
+    let alice = house.backend.log_in("alice");
+    house.cut(0, true);
+    assert_eq!(house.asks(0, &alice).await, token("alice", 0));
+    seconds(5).await;
+    assert_eq!(house.store.calls("publish at once"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_an_answer_cannot_be_published_nobody_else_may_ask() {
     let house = House::of(2);
     let alice = house.backend.log_in("alice");
