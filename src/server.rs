@@ -26,6 +26,7 @@ use crate::listen::{Address, BindError, Bound, Connections};
 use crate::metrics::Metrics;
 use crate::policy::identity::managed::Managed;
 use crate::policy::route::table::RouteTable;
+use crate::policy::secret::Secret;
 use crate::proxy::endpoints::Endpoints;
 use crate::proxy::facts::HeadLimits;
 use crate::proxy::observe::Observer;
@@ -38,6 +39,7 @@ use crate::refresh::{
     Refresher, Revocation, SessionStore,
 };
 use crate::session::denials::Denials;
+use crate::session::seal::Seals;
 use crate::session::shared::{LOOK_EVERY, SharedDenials};
 use crate::store::{Sealer, WeakKey};
 use crate::token::{TokenLimits, TokenSetupError, Tokens};
@@ -337,7 +339,9 @@ fn gateway(
         waits,
         issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),
         backend_cookies: config.backend_cookies.clone(),
+        carriers: config.carriers.clone(),
         cookies: config.cookies.clone(),
+        seals: seals(config)?,
         endpoints: Endpoints::new(
             config.gateway_path.clone(),
             config.issuers.len(),
@@ -354,6 +358,18 @@ fn gateway(
         observer,
         routes,
     })
+}
+
+/// Without a key of the operator's, what one process sealed no other opens, nor the next.
+fn seals(config: &Config) -> Result<Seals, StartError> {
+    match config.cookie_keys.split_first() {
+        Some((first, others)) => Ok(Seals::new(first, others)?),
+        None => {
+            let drawn: [u8; 32] = random_bytes()?;
+            let drawn: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(Seals::new(&Secret::new(drawn), &[])?)
+        }
+    }
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], StartError> {

@@ -19,7 +19,6 @@ const KEYS: &[&[&str]] = &[
     &["upstreams", "*", "balance"],
     &["upstreams", "*", "health"],
     &["upstreams", "*", "retries"],
-    &["cookies", "encryption_keys"],
     &["session"],
     &["csrf"],
     &["on_denied", "pages_dir"],

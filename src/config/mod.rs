@@ -39,9 +39,11 @@ pub use self::diagnostics::Diagnostics;
 pub use self::load::{Loaded, PublicRoute, from_str, load};
 pub use self::schema::schema;
 
+use crate::policy::carrier::Carrier;
 use crate::policy::endpoint::GatewayPath;
 use crate::policy::path::PathRules;
 use crate::policy::route::Route;
+use crate::policy::secret::Secret;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::proxy::upstreams::UpstreamSettings;
 use crate::refresh::{OnFailure, RefreshSettings};
@@ -67,7 +69,11 @@ pub struct Config {
     pub store: Option<SharedStore>,
     /// Indexed by `IssuerId`.
     pub backend_cookies: Vec<BackendCookies>,
+    /// Indexed by `IssuerId`.
+    pub carriers: Vec<Carrier>,
     pub cookies: CookieSettings,
+    /// The first seals, all open. None: one is drawn at each start.
+    pub cookie_keys: Vec<Secret>,
     pub gateway_path: GatewayPath,
     /// A logout has the browser forget what the app stored.
     pub clear_site_data: bool,

@@ -11,6 +11,7 @@ pub mod reason;
 pub mod path;
 pub mod route;
 pub mod endpoint;
+pub mod carrier;
 pub mod credentials;
 pub mod claims;
 pub mod decide;

@@ -50,6 +50,8 @@ use self::streams::{Streaming, Streams};
 use self::upstreams::Upstream;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::policy::carrier::Carrier;
+use crate::policy::claims::IssuerId;
 use crate::policy::decide::Answer;
 use crate::policy::identity::managed::Managed;
 use crate::policy::path::PathRules;
@@ -59,6 +61,7 @@ use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::policy::time::Now;
 use crate::refresh::{Refresher, Revocation};
 use crate::session::denials::Denials;
+use crate::session::seal::Seals;
 use crate::token::Tokens;
 
 /// A connection error is tried once more, perhaps at another server.
@@ -79,7 +82,10 @@ pub struct Gateway {
     pub issuer_names: Vec<Arc<str>>,
     /// By `IssuerId`.
     pub backend_cookies: Vec<BackendCookies>,
+    /// By `IssuerId`.
+    pub carriers: Vec<Carrier>,
     pub cookies: CookieSettings,
+    pub seals: Seals,
     pub endpoints: Endpoints,
     /// Where refresh tokens are revoked, by `IssuerId`.
     pub revocations: Vec<Option<Arc<Revocation>>>,
@@ -102,6 +108,11 @@ pub struct Gateway {
 impl Gateway {
     fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// How browsers hold this issuer's tokens.
+    fn carrier(&self, issuer: IssuerId) -> Carrier {
+        self.carriers.get(usize::from(issuer.0)).copied().unwrap_or_default()
     }
 }
 

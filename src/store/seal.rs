@@ -23,7 +23,7 @@ const MARK_BYTES: usize = 16;
 
 /// The system's cryptography refused the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store's key cannot be used")]
+#[error("the key cannot be used")]
 pub struct WeakKey;
 
 /// Seals and opens values; made once from `store.key`.
@@ -40,7 +40,15 @@ impl Sealer {
     /// # Errors
     /// The cryptographic library refused.
     pub fn new(key: &Secret) -> Result<Sealer, WeakKey> {
-        let prk = Salt::new(HKDF_SHA256, b"evergate store").extract(key.expose().as_bytes());
+        Sealer::labelled(b"evergate store", key)
+    }
+
+    /// The same for what is kept elsewhere: no key under one label is one under another.
+    ///
+    /// # Errors
+    /// The cryptographic library refused.
+    pub fn labelled(label: &[u8], key: &Secret) -> Result<Sealer, WeakKey> {
+        let prk = Salt::new(HKDF_SHA256, label).extract(key.expose().as_bytes());
         let seal: Zeroizing<[u8; 32]> = Zeroizing::new(derived(&prk, b"seal")?);
         let marks: Zeroizing<[u8; 32]> = Zeroizing::new(derived(&prk, b"mark")?);
         Ok(Sealer {

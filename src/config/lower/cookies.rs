@@ -3,12 +3,17 @@
 use super::{Context, url};
 use crate::config::raw::cookies::{self as raw, Cookie};
 use crate::config::reports::{KeyPath, Problem};
-use crate::config::{ListenAddress, ListenerSettings};
+use crate::config::{ListenAddress, ListenerSettings, SharedStore};
+use crate::policy::secret::Secret;
 use crate::policy::set_cookie::{CookieNames, CookieSettings, PARTS_MAX, SameSite};
 
 const NAME_BYTES_MAX: usize = 64;
 /// Old names read for one cookie.
 const ACCEPT_MAX: usize = 8;
+const KEYS_MAX: usize = 8;
+/// A shorter key could be guessed by whoever holds a cookie.
+const KEY_BYTES_MIN: usize = 32;
+const KEY_FORM: &str = "expected at least 32 random bytes, as `openssl rand -base64 32` prints";
 
 pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSettings {
     let raw = &cx.raw.cookies;
@@ -34,6 +39,28 @@ pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSe
         },
         secure: raw.secure,
     }
+}
+
+/// The operator's keys; without any, gateways that share a store share its key.
+pub fn keys(cx: &mut Context<'_>, store: Option<&SharedStore>) -> Vec<Secret> {
+    let raw = cx.raw;
+    let at = KeyPath::root().key("cookies").key("encryption_keys");
+    let given = &raw.cookies.encryption_keys;
+    cx.at_most(&at, given.len(), KEYS_MAX);
+    let mut keys = Vec::new();
+    for (index, source) in given.iter().enumerate() {
+        let at = at.item(index);
+        let Some(key) = cx.secret(&at, source) else { continue };
+        let bytes = key.expose().len();
+        if bytes < KEY_BYTES_MIN {
+            cx.error(&at, format!("{bytes} bytes are too short"), KEY_FORM);
+        }
+        keys.push(key);
+    }
+    if given.is_empty() {
+        keys.extend(store.map(|shared| shared.settings.key.clone()));
+    }
+    keys
 }
 
 /// A cookie's name is a token (RFC 6265 §4.1.1).

@@ -6,6 +6,7 @@ use super::{Context, keys, refresh, url};
 use crate::config::raw::issuer::{Issuer, Keys};
 use crate::config::raw::values::List;
 use crate::config::reports::{KeyPath, Problem};
+use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::set_cookie::BackendCookies;
 use crate::refresh::RefreshSettings;
@@ -15,11 +16,12 @@ const ISSUERS_MAX: usize = 64;
 /// Clocks that differ by more are broken, and a larger leeway would hide it.
 const LEEWAY_MAX: Duration = Duration::from_secs(600);
 
-/// All issuers; indexes in `settings` and `backend_cookies` are [`IssuerId`]s.
+/// All issuers; indexes in `settings`, `backend_cookies` and `carriers` are [`IssuerId`]s.
 #[derive(Default)]
 pub struct Issuers {
     pub settings: Vec<IssuerSettings>,
     pub backend_cookies: Vec<BackendCookies>,
+    pub carriers: Vec<Carrier>,
     pub refresh: Vec<RefreshSettings>,
 }
 
@@ -40,6 +42,7 @@ pub fn issuers(cx: &mut Context<'_>) -> Issuers {
             let what = format!("the issuer `{}` has the same url", twin.name);
             cx.error(&at.key("url"), what, "tokens are told apart by their `iss`");
         }
+        issuers.carriers.push(refresh::carrier(&issuer.refresh));
         issuers.settings.push(settings);
         issuers.refresh.extend(renewed);
         issuers.backend_cookies.push(refresh::backend_cookies(cx, &at, &issuer.refresh));

@@ -46,6 +46,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     let mut upstreams = upstreams::upstreams(cx);
     let issuers = issuers::issuers(cx);
     let store = store::store(cx);
+    let cookie_keys = cookies::keys(cx, store.as_ref());
     let identity = identity::global(cx);
     let login = login::redirect(cx);
     let policies = policies::policies(cx);
@@ -70,7 +71,9 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         refresh: issuers.refresh,
         store,
         backend_cookies: issuers.backend_cookies,
+        carriers: issuers.carriers,
         cookies,
+        cookie_keys,
         gateway_path,
         clear_site_data: raw.logout.clear_site_data,
         managed_headers,

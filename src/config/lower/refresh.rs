@@ -6,6 +6,7 @@ use super::{Context, cookies, url};
 use crate::config::raw::refresh::{self as raw, Refresh};
 use crate::config::raw::values::{List, Word};
 use crate::config::reports::{KeyPath, Problem};
+use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::BackendCookies;
@@ -93,6 +94,15 @@ pub fn backend_cookies(cx: &mut Context<'_>, issuer: &KeyPath, raw: &Refresh) ->
         cx.error(&at.key("refresh"), "the same name as `access`", "expected two names");
     }
     BackendCookies { access: names.access.as_str().into(), refresh: names.refresh.as_str().into() }
+}
+
+pub fn carrier(raw: &Refresh) -> Carrier {
+    match raw.carrier {
+        raw::Carrier::Cookie => Carrier::Cookie,
+        raw::Carrier::Path => Carrier::Path,
+        raw::Carrier::Sealed => Carrier::Sealed,
+        raw::Carrier::Server => Carrier::Server,
+    }
 }
 
 /// Keys that do nothing with the chosen protocol.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::secret::SecretSource;
 use super::values::List;
 
 /// The cookies in which the gateway keeps a browser's tokens.
@@ -15,6 +16,9 @@ pub struct Cookies {
     /// Holds the refresh token. Default name: `__Host-refresh`, with `secure: false`
     /// `evergate_refresh`.
     pub refresh: Cookie,
+    /// Secrets that seal what only gateways may read, 32 bytes or more each, the same for all gateways:
+    /// the first seals, all open. Default: derived from `store.key`, else drawn at each start.
+    pub encryption_keys: Vec<SecretSource>,
     /// The `SameSite` attribute.
     pub same_site: SameSite,
     /// The `Secure` attribute; `false` only if every listener is on loopback.
@@ -45,6 +49,7 @@ impl Default for Cookies {
         Cookies {
             access: Cookie::default(),
             refresh: Cookie::default(),
+            encryption_keys: Vec::new(),
             same_site: SameSite::Lax,
             secure: true,
         }

@@ -103,6 +103,9 @@ pub enum OnReuse {
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
     Cookie,
+    Path,
+    Sealed,
+    Server,
 }
 
 /// An answer that means that the session is over: all that is named must hold.
