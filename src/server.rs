@@ -4,6 +4,7 @@
 //! whole gateways run side by side in one test process, and so that a drain is ours: it ends as soon
 //! as the last request and the last flight have ended.
 
+mod carriers;
 mod telemetry;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +27,6 @@ use crate::listen::{Address, BindError, Bound, Connections};
 use crate::metrics::Metrics;
 use crate::policy::identity::managed::Managed;
 use crate::policy::route::table::RouteTable;
-use crate::policy::secret::Secret;
 use crate::proxy::endpoints::Endpoints;
 use crate::proxy::facts::HeadLimits;
 use crate::proxy::observe::Observer;
@@ -39,7 +39,6 @@ use crate::refresh::{
     Refresher, Revocation, SessionStore,
 };
 use crate::session::denials::Denials;
-use crate::session::seal::Seals;
 use crate::session::shared::{LOOK_EVERY, SharedDenials};
 use crate::store::{Sealer, WeakKey};
 use crate::token::{TokenLimits, TokenSetupError, Tokens};
@@ -136,7 +135,8 @@ pub async fn start_with(
     let streams =
         Streams::new(Arc::clone(&refresher), Arc::clone(&denials), &edges, metrics.streams.clone());
     let state = State { tokens, refresher, denials, streams, metrics };
-    let gateway = Arc::new(gateway(&config, &state, edges.now, &upstreams, observer)?);
+    let gateway = gateway(&config, &state, store.as_deref(), edges.now, &upstreams, observer)?;
+    let gateway = Arc::new(gateway);
     let State { tokens, refresher, denials, streams, metrics } = state;
     let mut background: Vec<_> =
         upstreams.iter().map(|upstream| upstream.resolve_in_background()).collect();
@@ -304,6 +304,7 @@ fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
 fn gateway(
     config: &Config,
     state: &State,
+    store: Option<&RedisStore>,
     clock: Clock,
     upstreams: &[Arc<Upstream>],
     observer: Option<Observer>,
@@ -341,7 +342,8 @@ fn gateway(
         backend_cookies: config.backend_cookies.clone(),
         carriers: config.carriers.clone(),
         cookies: config.cookies.clone(),
-        seals: seals(config)?,
+        seals: carriers::seals(config)?,
+        held: carriers::held(config, store)?,
         endpoints: Endpoints::new(
             config.gateway_path.clone(),
             config.issuers.len(),
@@ -358,18 +360,6 @@ fn gateway(
         observer,
         routes,
     })
-}
-
-/// Without a key of the operator's, what one process sealed no other opens, nor the next.
-fn seals(config: &Config) -> Result<Seals, StartError> {
-    match config.cookie_keys.split_first() {
-        Some((first, others)) => Ok(Seals::new(first, others)?),
-        None => {
-            let drawn: [u8; 32] = random_bytes()?;
-            let drawn: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Seals::new(&Secret::new(drawn), &[])?)
-        }
-    }
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], StartError> {

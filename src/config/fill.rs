@@ -38,6 +38,7 @@ fn cookies(cookies: &mut Cookies) {
     let prefix = if cookies.secure { "__Host-" } else { "evergate_" };
     cookies.access.name.get_or_insert_with(|| format!("{prefix}access"));
     cookies.refresh.name.get_or_insert_with(|| format!("{prefix}refresh"));
+    cookies.session.name.get_or_insert_with(|| format!("{prefix}session"));
 }
 
 /// A 503 passes; a session whose refresh token was shown twice does not come back.

@@ -25,8 +25,7 @@ const KEYS: &[&[&str]] = &[
 ];
 
 /// Words of keys that are built in part.
-const WORDS: &[(&[&str], &[&str])] =
-    &[(&["issuers", "*", "refresh", "carrier"], &["path", "sealed", "server"])];
+const WORDS: &[(&[&str], &[&str])] = &[(&["issuers", "*", "refresh", "carrier"], &["path"])];
 
 /// Is this the key path of something to come?
 pub fn is_key(path: &[&str]) -> bool {

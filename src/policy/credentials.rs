@@ -35,6 +35,7 @@ const FORMS: usize = 1 + PARTS_MAX;
 pub struct Cookies<'a> {
     pub access: Held<'a>,
     pub refresh: Held<'a>,
+    pub session: Held<'a>,
 }
 
 /// One gateway cookie as the browser holds it.
@@ -79,12 +80,13 @@ impl<'a> Cookies<'a> {
         lines: impl IntoIterator<Item = &'a [u8]>,
         settings: &CookieSettings,
     ) -> Cookies<'a> {
-        let (mut access, mut refresh) = (Forms::default(), Forms::default());
+        let [mut access, mut refresh, mut session] = [Forms::default(); 3];
         for (name, value) in lines.into_iter().flat_map(pairs) {
             access.note(name, value, &settings.access);
             refresh.note(name, value, &settings.refresh);
+            session.note(name, value, &settings.session);
         }
-        Cookies { access: access.held(), refresh: refresh.held() }
+        Cookies { access: access.held(), refresh: refresh.held(), session: session.held() }
     }
 
     /// The one access token of this request, from the kinds that its route reads.
@@ -98,7 +100,8 @@ impl<'a> Cookies<'a> {
         authorization: &Authorization<'a>,
         kinds: CredentialKinds,
     ) -> Result<Credential<'a>, Reason> {
-        if kinds.cookie && self.refresh.value == CookieValue::Duplicate {
+        let twice = [&self.refresh.value, &self.session.value].contains(&&CookieValue::Duplicate);
+        if kinds.cookie && twice {
             return Err(Reason::DuplicateCredential);
         }
         let cookie = if kinds.cookie { &self.access.value } else { &CookieValue::Absent };
@@ -219,7 +222,7 @@ fn form_of(name: &[u8], base: &str) -> Option<usize> {
 }
 
 /// Collects one gateway cookie, under the best of its names that came.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Forms<'a> {
     name: Option<usize>,
     values: [Option<&'a [u8]>; FORMS],

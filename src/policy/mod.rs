@@ -12,6 +12,7 @@ pub mod path;
 pub mod route;
 pub mod endpoint;
 pub mod carrier;
+pub mod kept;
 pub mod credentials;
 pub mod claims;
 pub mod decide;

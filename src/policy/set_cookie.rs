@@ -45,6 +45,8 @@ pub struct CookieNames {
 pub struct CookieSettings {
     pub access: CookieNames,
     pub refresh: CookieNames,
+    /// Both tokens in one: sealed, or a handle.
+    pub session: CookieNames,
     pub same_site: SameSite,
     pub secure: bool,
 }
@@ -124,6 +126,19 @@ impl CookieSettings {
         self.expired(names, |name, part| (name, part) == (0, None) || seen.holds(name, part))
     }
 
+    /// The Set-Cookie lines that take away what was seen of one cookie, whose tokens are kept in
+    /// another way now.
+    ///
+    /// # Errors
+    /// As [`CookieSettings::expire`].
+    pub fn expire_seen(
+        &self,
+        names: &CookieNames,
+        seen: Seen,
+    ) -> Result<Vec<HeaderValue>, CookieFault> {
+        self.expired(names, |name, part| seen.holds(name, part))
+    }
+
     fn expired(
         &self,
         names: &CookieNames,
@@ -174,7 +189,7 @@ pub fn is_gateway_cookie(line: &[u8], settings: &CookieSettings) -> bool {
     let name = line.get(from.unwrap_or(line.len())..).unwrap_or_default();
     let name = name.split(|byte| b"=;,\"".contains(byte)).next().unwrap_or_default();
     let name = name.trim_ascii();
-    [&settings.access, &settings.refresh].iter().any(|names| {
+    [&settings.access, &settings.refresh, &settings.session].iter().any(|names| {
         let ours = names.name.as_bytes();
         name.split_at_checked(ours.len()).is_some_and(|(start, rest)| {
             start.eq_ignore_ascii_case(ours) && (rest.is_empty() || rest.starts_with(b"."))

@@ -9,7 +9,7 @@ use pingora::http::ResponseHeader;
 
 use super::context::Passage;
 use super::endpoints::logout;
-use super::{Gateway, deliver};
+use super::{Gateway, carrier, deliver};
 use crate::policy::claims::IssuerId;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
@@ -115,12 +115,15 @@ async fn logged_in(
     {
         gateway.refresher.end(*shown_issuer, shown, now).await;
     }
-    let seen = passage.carries.seen;
+    // A handle that was known before a login does not lead to what comes after.
+    let seen = carrier::forget(gateway, passage.carries.seen, now).await;
     let mut lines = Vec::new();
-    if clears(&word.access) {
+    // One cookie goes as a whole.
+    let plain = !carrier::is_one_cookie(gateway, issuer);
+    if plain && clears(&word.access) {
         lines.extend(deliver::expiring_access(gateway, seen));
     }
-    if clears(&word.refresh) {
+    if plain && clears(&word.refresh) {
         lines.extend(deliver::expiring_refresh(gateway, seen));
     }
     let max_age_s = refresh.or(access).and_then(|cookie| cookie.max_age_s);
@@ -129,17 +132,32 @@ async fn logged_in(
             let new = NewCookies {
                 issuer,
                 access: access.value.clone(),
-                refresh: refresh.map(|cookie| cookie.value.clone()),
+                refresh: match refresh {
+                    Some(cookie) => Some(cookie.value.clone()),
+                    None => staying(gateway, issuer, word, passage),
+                },
                 max_age_s,
             };
-            deliver::lines(gateway, &new, seen)
+            deliver::lines(gateway, &new, seen).await
         }
         // A refresh token alone: the next request has it renewed, and what comes is verified then.
-        None => refresh
-            .map(|cookie| deliver::refresh_lines(gateway, issuer, &cookie.value, max_age_s, seen))
-            .unwrap_or_default(),
+        None => match refresh {
+            Some(cookie) => {
+                deliver::refresh_alone(gateway, issuer, &cookie.value, max_age_s, seen).await
+            }
+            None => Vec::new(),
+        },
     });
     lines
+}
+
+/// The refresh token that the backend has said nothing of, where the browser does not just keep it in
+/// a cookie of its own.
+fn staying(gateway: &Gateway, issuer: IssuerId, word: &Word, passage: &Passage) -> Option<Secret> {
+    let own = passage.carries.own_cookies.as_ref().filter(|_| !clears(&word.refresh))?;
+    let (shown_issuer, _) = own.shown.as_ref()?;
+    let moves = carrier::is_one_cookie(gateway, issuer) || !passage.carries.seen.session.is_empty();
+    own.refresh.clone().filter(|_| moves && *shown_issuer == issuer)
 }
 
 async fn logged_out(
@@ -151,5 +169,6 @@ async fn logged_out(
     if let Some(own) = &passage.carries.own_cookies {
         logout::left(gateway, issuer, own.access.as_ref(), own.shown.clone(), now).await;
     }
-    deliver::expiring(gateway, passage.carries.seen)
+    let seen = carrier::forget(gateway, passage.carries.seen, now).await;
+    deliver::expiring(gateway, seen)
 }

@@ -7,10 +7,10 @@ use http::HeaderValue;
 
 use super::Gateway;
 use super::context::{Carried, Carries, OwnCookies, Renewal};
-use super::deliver;
 use super::denied::{end_record, is_head_denied, without_denied};
 use super::observe::Event;
 use super::shown::Shown;
+use super::{carrier, deliver};
 use crate::clock;
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::credentials::Credential;
@@ -184,12 +184,14 @@ impl<'a> Case<'a> {
             vouched: known(&self.token),
             flew: permit.alongside() == Alongside::Refresh,
         });
+        let moving = session.as_ref().and_then(|_| self.shown.moving(self.gateway));
         let carries = Carries {
             access: self.route.pass_access_token.then(|| self.access_in_force()).flatten(),
             own_cookies: self.own_cookies().await,
             session,
             seen: self.shown.seen,
-            moving: self.shown.moving(),
+            moving,
+            held: self.held(),
         };
         Decided::Forward(permit, carries)
     }
@@ -228,11 +230,23 @@ impl<'a> Case<'a> {
             Some(handle) => handle.deliverable(self.now).await,
             None => None,
         };
-        let cookies = new.map(|mut new| {
-            new.refresh = new.refresh.or_else(|| self.shown.moving());
-            deliver::lines(self.gateway, &new, self.shown.seen)
-        });
-        Decided::Answer(answer, cookies.unwrap_or_default())
+        let seen = self.shown.seen;
+        let cookies = match new {
+            Some(mut new) => {
+                new.refresh = new.refresh.or_else(|| self.shown.moving(self.gateway));
+                deliver::lines(self.gateway, &new, seen).await
+            }
+            None => Vec::new(),
+        };
+        carrier::refused(self.gateway, seen, answer.reason, self.now).await;
+        Decided::Answer(answer, cookies)
+    }
+
+    /// The refresh token that a handle stood for.
+    fn held(&self) -> Option<(IssuerId, Secret)> {
+        self.shown.seen.place?;
+        let (issuer, refresh) = self.shown.refresh.as_ref()?;
+        Some((*issuer, Secret::new(refresh.as_ref())))
     }
 }
 

@@ -75,9 +75,11 @@ pub struct Carries {
     pub session: Option<Carried>,
     /// The gateway's cookies as they came: stale spellings are expired when new ones are set.
     pub seen: SeenCookies,
-    /// The refresh token that came, if it came under old names only: it moves to ours at the next
-    /// Set-Cookie, even where the backend gave no new one.
+    /// The refresh token that came, if it moves with the next Set-Cookie even where the backend gave no
+    /// new one.
     pub moving: Option<Secret>,
+    /// The refresh token that came by a handle, for a stream: nobody asks the store for it again.
+    pub held: Option<(IssuerId, Secret)>,
 }
 
 impl Carries {

@@ -6,11 +6,12 @@ use http::header::{HeaderValue, SET_COOKIE};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
+use super::carrier::Leaving;
 use super::context::{Carried, Carries, Context};
 use super::observe::Event;
 use super::respond::{Seal, seal};
 use super::shown::SeenCookies;
-use super::{Edge, Gateway, adopt};
+use super::{Edge, Gateway, adopt, carrier};
 use crate::clock;
 use crate::policy::claims::IssuerId;
 use crate::policy::credentials::{Seen, refresh_value};
@@ -81,7 +82,7 @@ async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
     if let Some(observer) = &gateway.observer {
         observer(Event::Delivered);
     }
-    lines(gateway, &carries.with_moved(new), carries.seen)
+    lines(gateway, &carries.with_moved(new), carries.seen).await
 }
 
 /// Holds the head back for the cookies. True if the flight ended in time.
@@ -96,9 +97,19 @@ async fn held(gateway: &Gateway, carried: &Carried) -> bool {
     !carried.handle.in_flight()
 }
 
-/// The Set-Cookie lines of a new pair. None at all if one cannot be written: half a session in the
-/// browser would be worse than the old one, which the session record still answers.
-pub fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
+/// The Set-Cookie lines of a new pair, by its issuer's carrier. None at all if one cannot be written:
+/// half a session in the browser would be worse than the old one, which the session record still
+/// answers.
+pub async fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
+    let (access, refresh) = (Some(&new.access), new.refresh.as_ref());
+    let leaving = Leaving { issuer: new.issuer, access, refresh, max_age_s: new.max_age_s };
+    match carrier::is_one_cookie(gateway, new.issuer) {
+        true => carrier::lines(gateway, &leaving, seen).await,
+        false => plain_lines(gateway, new, seen),
+    }
+}
+
+fn plain_lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
     let cookies = &gateway.cookies;
     let access = cookies.set(&cookies.access, new.access.expose(), new.max_age_s, seen.access);
     let mut lines = written(access);
@@ -111,12 +122,46 @@ pub fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<Head
         }
         lines.extend(refresh);
     }
-    lines
+    if lines.is_empty() {
+        return lines;
+    }
+    with_session_expired(gateway, lines, seen)
+}
+
+/// The plain cookies take the session cookie's place.
+fn with_session_expired(
+    gateway: &Gateway,
+    lines: Vec<HeaderValue>,
+    seen: SeenCookies,
+) -> Vec<HeaderValue> {
+    if seen.session.is_empty() {
+        return lines;
+    }
+    let cookies = &gateway.cookies;
+    let mut all = written(cookies.expire_seen(&cookies.session, seen.session));
+    all.extend(lines);
+    all
+}
+
+/// The Set-Cookie lines of a refresh token that came without an access token.
+pub async fn refresh_alone(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    refresh: &Secret,
+    max_age_s: Option<u64>,
+    seen: SeenCookies,
+) -> Vec<HeaderValue> {
+    if carrier::is_one_cookie(gateway, issuer) {
+        let leaving = Leaving { issuer, access: None, refresh: Some(refresh), max_age_s };
+        return carrier::lines(gateway, &leaving, seen).await;
+    }
+    let lines = refresh_lines(gateway, issuer, refresh, max_age_s, seen);
+    with_session_expired(gateway, lines, seen)
 }
 
 /// The Set-Cookie lines of a refresh token. With several issuers the cookie itself names the one
 /// that may be asked.
-pub fn refresh_lines(
+fn refresh_lines(
     gateway: &Gateway,
     issuer: IssuerId,
     refresh: &Secret,
@@ -130,7 +175,8 @@ pub fn refresh_lines(
     written(cookies.set(&cookies.refresh, &value, max_age_s, seen.refresh))
 }
 
-fn written(lines: std::result::Result<Vec<HeaderValue>, CookieFault>) -> Vec<HeaderValue> {
+/// What a value that cannot be a cookie comes to: no lines, and the operator is told.
+pub fn written(lines: std::result::Result<Vec<HeaderValue>, CookieFault>) -> Vec<HeaderValue> {
     lines.unwrap_or_else(|fault| {
         tracing::error!(%fault, "a token cannot be set as a cookie");
         Vec::new()
@@ -141,6 +187,7 @@ fn written(lines: std::result::Result<Vec<HeaderValue>, CookieFault>) -> Vec<Hea
 pub fn expiring(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
     let mut lines = expiring_access(gateway, seen);
     lines.extend(expiring_refresh(gateway, seen));
+    lines.extend(expiring_session(gateway, seen));
     lines
 }
 
@@ -152,9 +199,19 @@ pub fn expiring_refresh(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue
     written(gateway.cookies.expire(&gateway.cookies.refresh, seen.refresh))
 }
 
+/// Where sessions may live in it, it goes in any case: a response under way may bring it yet.
+fn expiring_session(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    let cookies = &gateway.cookies;
+    match carrier::any_is_one_cookie(gateway) {
+        true => written(cookies.expire(&cookies.session, seen.session)),
+        false => written(cookies.expire_seen(&cookies.session, seen.session)),
+    }
+}
+
 /// Every spelling there is, where the request's own could not be read.
 pub fn expiring_all(gateway: &Gateway) -> Vec<HeaderValue> {
-    expiring(gateway, SeenCookies { access: Seen::ALL, refresh: Seen::ALL })
+    let (access, refresh, session) = (Seen::ALL, Seen::ALL, Seen::ALL);
+    expiring(gateway, SeenCookies { access, refresh, session, place: None })
 }
 
 /// An upstream cannot set a gateway cookie: it would choose who its next visitor is.

@@ -17,13 +17,16 @@ use super::request_id::RequestId;
 use super::respond::Reply;
 use super::shown::{SeenCookies, Shown};
 use super::{Edge, Gateway};
-use crate::policy::decide::{Answer, Asked, Client, Passes};
+use crate::policy::decide::{Answer, Asked, Client, Passes, Shape};
 use crate::policy::endpoint::{self, Endpoint};
 use crate::policy::path::{self, Canonical};
 use crate::policy::reason::Reason;
 use crate::policy::return_to;
 use crate::policy::route::Route;
 use crate::policy::route::table::Found;
+
+/// A store that is away may be back as soon.
+const STORE_RETRY_S: u64 = 1;
 
 /// A step's outcome, or the answer to give instead.
 type Step<T> = Result<T, Box<Reply>>;
@@ -57,7 +60,8 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
         return Err(unrouted(request, ctx, Reason::BodyTooLarge));
     }
     let asked = asked(request, &route, &origin);
-    let shown = Shown::read(gateway, headers, &route)
+    let shown = Shown::read(gateway, headers, &route, now)
+        .await
         .map_err(|(reason, seen)| unreadable(gateway, ctx, asked.client, reason, seen))?;
     let asked = Asked { bearer: shown.is_bearer(), ..asked };
 
@@ -233,6 +237,13 @@ pub fn unreadable(
     let mut reply = Box::new(Reply::new(Answer::unrouted(client, reason), ctx.request_id));
     if reason == Reason::DuplicateCredential {
         reply.set_cookies = deliver::expiring(gateway, seen);
+    }
+    if reason == Reason::StoreUnavailable {
+        reply.answer.retry_after_s = Some(STORE_RETRY_S);
+        // An EventSource gives up for ever on any status but 200.
+        if client == Client::EventStream {
+            reply.answer.shape = Shape::EventStreamRetry;
+        }
     }
     reply
 }

@@ -17,6 +17,7 @@ pub mod upstreams;
 mod upgrade;
 mod forward;
 mod deliver;
+mod carrier;
 mod adopt;
 pub mod streams;
 mod page;
@@ -61,6 +62,7 @@ use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::policy::time::Now;
 use crate::refresh::{Refresher, Revocation};
 use crate::session::denials::Denials;
+use crate::session::held::HeldTokens;
 use crate::session::seal::Seals;
 use crate::token::Tokens;
 
@@ -86,6 +88,8 @@ pub struct Gateway {
     pub carriers: Vec<Carrier>,
     pub cookies: CookieSettings,
     pub seals: Seals,
+    /// Tokens of which browsers have a handle only.
+    pub held: HeldTokens,
     pub endpoints: Endpoints,
     /// Where refresh tokens are revoked, by `IssuerId`.
     pub revocations: Vec<Option<Arc<Revocation>>>,

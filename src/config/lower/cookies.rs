@@ -2,6 +2,8 @@
 
 use super::{Context, url};
 use crate::config::raw::cookies::{self as raw, Cookie};
+use crate::config::raw::refresh::Carrier;
+use crate::config::raw::store::Kind;
 use crate::config::reports::{KeyPath, Problem};
 use crate::config::{ListenAddress, ListenerSettings, SharedStore};
 use crate::policy::secret::Secret;
@@ -28,10 +30,12 @@ pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSe
     }
     let access = names(cx, &at.key("access"), &raw.access);
     let refresh = names(cx, &at.key("refresh"), &raw.refresh);
-    distinct(cx, &at, &access, &refresh);
+    let session = names(cx, &at.key("session"), &raw.session);
+    distinct(cx, &at, &[("access", &access), ("refresh", &refresh), ("session", &session)]);
     CookieSettings {
         access,
         refresh,
+        session,
         same_site: match raw.same_site {
             raw::SameSite::Lax => SameSite::Lax,
             raw::SameSite::Strict => SameSite::Strict,
@@ -57,10 +61,25 @@ pub fn keys(cx: &mut Context<'_>, store: Option<&SharedStore>) -> Vec<Secret> {
         }
         keys.push(key);
     }
+    if given.is_empty() && raw.store.kind == Kind::Memory {
+        sealed_needs_keys(cx);
+    }
     if given.is_empty() {
         keys.extend(store.map(|shared| shared.settings.key.clone()));
     }
     keys
+}
+
+/// A key drawn at the start would log everybody out at the next.
+fn sealed_needs_keys(cx: &mut Context<'_>) {
+    let raw = cx.raw;
+    for (name, issuer) in &raw.issuers {
+        if issuer.refresh.carrier == Carrier::Sealed {
+            let at = KeyPath::root().key("issuers").key(name).key("refresh").key("carrier");
+            let what = "missing: a key that outlives this process, in `cookies.encryption_keys`";
+            cx.error(&at, what, KEY_FORM);
+        }
+    }
 }
 
 /// A cookie's name is a token (RFC 6265 §4.1.1).
@@ -107,9 +126,9 @@ fn prefix_allowed(name: &str, secure: bool) -> Result<(), Problem> {
 }
 
 /// No name may be read as two things, parts of long values included.
-fn distinct(cx: &mut Context<'_>, at: &KeyPath, access: &CookieNames, refresh: &CookieNames) {
+fn distinct(cx: &mut Context<'_>, at: &KeyPath, cookies: &[(&str, &CookieNames)]) {
     let mut all: Vec<(KeyPath, &str)> = Vec::new();
-    for (key, names) in [("access", access), ("refresh", refresh)] {
+    for (key, names) in cookies {
         let at = at.key(key);
         all.push((at.key("name"), &names.name));
         let accept = names.accept.iter().enumerate();

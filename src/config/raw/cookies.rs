@@ -16,6 +16,9 @@ pub struct Cookies {
     /// Holds the refresh token. Default name: `__Host-refresh`, with `secure: false`
     /// `evergate_refresh`.
     pub refresh: Cookie,
+    /// Holds both with `carrier: sealed`, a handle to both with `carrier: server`. Default name:
+    /// `__Host-session`, with `secure: false` `evergate_session`.
+    pub session: Cookie,
     /// Secrets that seal what only gateways may read, 32 bytes or more each, the same for all gateways:
     /// the first seals, all open. Default: derived from `store.key`, else drawn at each start.
     pub encryption_keys: Vec<SecretSource>,
@@ -49,6 +52,7 @@ impl Default for Cookies {
         Cookies {
             access: Cookie::default(),
             refresh: Cookie::default(),
+            session: Cookie::default(),
             encryption_keys: Vec::new(),
             same_site: SameSite::Lax,
             secure: true,

@@ -24,6 +24,7 @@ pub fn strip<'a>(
     let hidden = |name: &[u8]| {
         is_ours(name, &settings.access)
             || is_ours(name, &settings.refresh)
+            || is_ours(name, &settings.session)
             || also.iter().any(|other| name == other.as_bytes())
     };
     let mut lines = lines.into_iter().peekable();

@@ -12,6 +12,7 @@ fn settings() -> CookieSettings {
     CookieSettings {
         access: names("__Host-access", "old_at"),
         refresh: names("__Host-refresh", "old_rt"),
+        session: names("__Host-session", "old_st"),
         same_site: SameSite::Lax,
         secure: true,
     }

@@ -7,6 +7,7 @@ fn settings() -> CookieSettings {
     CookieSettings {
         access: CookieNames { name: "__Host-access".into(), accept: vec!["old".into()] },
         refresh: CookieNames { name: "__Host-refresh".into(), accept: Vec::new() },
+        session: CookieNames { name: "__Host-session".into(), accept: Vec::new() },
         same_site: SameSite::Lax,
         secure: true,
     }
@@ -134,6 +135,8 @@ fn upstreams_set_no_gateway_cookie_in_any_spelling() {
         "= __Host-refresh; Path=/",
         "\u{1}__Host-access=x",
         "__HOST-REFRESH.1=x",
+        "__Host-session=x",
+        "__host-Session.2=x",
     ] {
         assert!(is_gateway_cookie(line.as_bytes(), &settings()), "{line:?}");
     }

@@ -27,7 +27,7 @@ use crate::proxy::case::known;
 use crate::proxy::context::Context;
 use crate::proxy::denied::deny_session;
 use crate::proxy::respond::{Reply, Served};
-use crate::proxy::{deliver, facts, page};
+use crate::proxy::{carrier, deliver, facts, page};
 use crate::refresh::{ForBackend, REVOCATION_MAX};
 use crate::token::Verdict;
 
@@ -51,6 +51,7 @@ pub(super) async fn serve(gateway: &Gateway, request: &Request, ctx: &Context) -
         None => false,
     };
     let newest = end(gateway, access, refresh, ctx.received).await.filter(|_| !over);
+    let seen = carrier::forget(gateway, asking.shown.seen, ctx.received).await;
     let told = gateway.denials.written_within(STORE_WAIT);
     tokio::join!(told, revoke(gateway, newest));
     let client = client_of(ctx);
@@ -70,7 +71,7 @@ pub(super) async fn serve(gateway: &Gateway, request: &Request, ctx: &Context) -
         let all = HeaderValue::from_static("\"cache\", \"storage\"");
         served.headers.push((CLEAR_SITE_DATA.clone(), all));
     }
-    served.set_cookies = deliver::expiring(gateway, asking.shown.seen);
+    served.set_cookies = deliver::expiring(gateway, seen);
     Ok(served)
 }
 

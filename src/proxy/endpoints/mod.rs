@@ -142,10 +142,10 @@ impl<'a> Asking<'a> {
     ) -> Result<Asking<'a>, Box<Reply>> {
         let issuers = &gateway.endpoints.issuers;
         let kinds = CredentialKinds { cookie: true, bearer: true };
-        let shown =
-            Shown::read_from(gateway, headers, kinds, issuers).map_err(|(reason, seen)| {
-                drive::unreadable(gateway, ctx, Client::Program, reason, seen)
-            })?;
+        let unreadable =
+            |(reason, seen)| drive::unreadable(gateway, ctx, Client::Program, reason, seen);
+        let read = Shown::read_from(gateway, headers, kinds, issuers).map_err(unreadable)?;
+        let shown = read.found(gateway, ctx.received).await.map_err(unreadable)?;
         let (token, _) = verify(gateway, &shown, issuers, ctx.received).await;
         if let (Token::Broken(reason), Some(endpoint)) = (&token, ctx.endpoint) {
             let client = client_of(ctx);

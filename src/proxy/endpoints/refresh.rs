@@ -19,7 +19,7 @@ use crate::policy::reason::Reason;
 use crate::proxy::context::Context;
 use crate::proxy::denied::is_head_denied;
 use crate::proxy::respond::{Reply, Served};
-use crate::proxy::{Gateway, deliver};
+use crate::proxy::{Gateway, carrier, deliver};
 use crate::refresh::{Presented, SessionHandle};
 
 /// [`wish`] asks for a look-up and a renewal at most once each.
@@ -49,6 +49,7 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Cont
                 let answer = Answer::unrouted(Client::Program, reason);
                 let mut reply = Reply::new(Answer { retry_after_s, ..answer }, ctx.request_id);
                 reply.set_cookies = attempt.cookies(&asking).await;
+                carrier::refused(gateway, asking.shown.seen, reason, ctx.received).await;
                 return Err(Box::new(reply));
             }
         }
@@ -108,7 +109,7 @@ impl Attempt<'_> {
         let Some(mut new) = handle.deliverable(self.gateway.now()).await else {
             return Vec::new();
         };
-        new.refresh = new.refresh.or_else(|| asking.shown.moving());
-        deliver::lines(self.gateway, &new, asking.shown.seen)
+        new.refresh = new.refresh.or_else(|| asking.shown.moving(self.gateway));
+        deliver::lines(self.gateway, &new, asking.shown.seen).await
     }
 }

@@ -17,7 +17,7 @@ use crate::policy::decide::Passes;
 use crate::policy::secret::Secret;
 use crate::proxy::Edge;
 use crate::proxy::context::Context;
-use crate::proxy::shown::Shown;
+use crate::proxy::shown::{Read, Shown};
 
 /// A response that lasts longer than this is a stream.
 pub const LONG: Duration = Duration::from_secs(2);
@@ -73,12 +73,16 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context) -> Streaming {
         return Streaming::Nobodys;
     };
     // Read again from the head: to keep a copy of the refresh token for each request that might
-    // become a stream would cost all the others.
+    // become a stream would cost all the others. One that was held by a handle is copied anyway.
     let headers = &session.req_header().headers;
-    let refresh = Shown::read(gateway, headers, route).ok().and_then(|shown| shown.refresh);
+    let held = ctx.passage.as_ref().and_then(|passage| passage.carries.held.clone());
+    let refresh = held.or_else(|| match Shown::read_at_once(gateway, headers, route).ok()? {
+        Read::Shown(shown) => shown.refresh.map(|(issuer, refresh)| (issuer, Secret::new(refresh))),
+        Read::Handle(_) => None,
+    });
     let follower = person.as_ref().zip(refresh).and_then(|(person, (issuer, refresh))| {
         let own = issuer == person.issuer;
-        own.then(|| gateway.refresher.follow(person, Secret::new(refresh)))?
+        own.then(|| gateway.refresher.follow(person, refresh))?
     });
     Streaming::Registered(gateway.streams.register(Opened {
         request_id: ctx.request_id,

@@ -94,6 +94,10 @@ impl Ask {
         self.header("Accept", "text/event-stream")
     }
 
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
