@@ -39,6 +39,7 @@ use crate::refresh::{
     Refresher, Revocation, SessionStore,
 };
 use crate::session::denials::Denials;
+use crate::session::replays::Replays;
 use crate::session::shared::{LOOK_EVERY, SharedDenials};
 use crate::store::{Sealer, WeakKey};
 use crate::token::{TokenLimits, TokenSetupError, Tokens};
@@ -327,6 +328,7 @@ fn gateway(
     }
     Ok(Gateway {
         revocations,
+        trusted_origins: config.trusted_origins.clone(),
         clear_site_data: config.clear_site_data,
         paths: config.paths,
         head_limits: HeadLimits {
@@ -336,6 +338,7 @@ fn gateway(
         tokens: Arc::clone(&state.tokens),
         refresher: Arc::clone(&state.refresher),
         denials: Arc::clone(&state.denials),
+        replays: Replays::new(config.issuers.len()),
         clock,
         waits,
         issuer_names: config.issuers.iter().map(|issuer| Arc::clone(&issuer.name)).collect(),

@@ -16,7 +16,7 @@ use pingora::protocols::http::ServerSession;
 
 use crate::metrics::Metrics;
 
-pub use self::revoke::{REVOKED_FOR, Revoker};
+pub use self::revoke::Revoker;
 
 /// What is not ready, one line each; none means ready.
 pub type Unready = Arc<dyn Fn() -> Vec<String> + Send + Sync>;

@@ -20,16 +20,13 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy::claims::IssuerId;
 use crate::policy::time::Now;
-use crate::session::denials::{Denial, Denials, Denied, Full, Issued};
+use crate::session::denials::{DENIED_FOR, Denial, Denials, Denied, Full, Issued};
 
 /// Three names of the longest kind that a token can have.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// As in a token.
 const NAME_BYTES_MAX: usize = 1_024;
-/// How long an entry is kept: nobody here knows how long the tokens live that it is about, and a refresh
-/// token of the session must not outlive it.
-pub const REVOKED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A person's tokens are denied that were issued up to this long after: another gateway may renew one
 /// before it hears, and clocks differ.
 const HEARD_AFTER_S: u64 = 2;
@@ -87,7 +84,9 @@ impl Revoker {
             let (kind, name) = match &denial.what {
                 Denied::Token(id) => ("jti", id),
                 Denied::Session { id, .. } => ("sid", id),
-                Denied::Person { subject, .. } => ("sub", subject),
+                Denied::Person { subject, .. } | Denied::Unnamed { subject, .. } => {
+                    ("sub", subject)
+                }
             };
             // As a debug text: what an operator's tool sends may hold control bytes.
             tracing::info!(target: "audit", issuer, kind, name = ?name, "revoked");
@@ -117,11 +116,12 @@ impl Revoker {
         };
         let (Denied::Token(name)
         | Denied::Session { id: name, .. }
-        | Denied::Person { subject: name, .. }) = &what;
+        | Denied::Person { subject: name, .. }
+        | Denied::Unnamed { subject: name, .. }) = &what;
         if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
             return Err(bad(format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
         }
-        let lapses = now.unix.plus(REVOKED_FOR.as_secs());
+        let lapses = now.unix.plus(DENIED_FOR.as_secs());
         let issuers = (0..).map(IssuerId).zip(&self.issuer_names);
         let denials: Vec<_> = issuers
             .filter(|(_, name)| {

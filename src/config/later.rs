@@ -20,7 +20,7 @@ const KEYS: &[&[&str]] = &[
     &["upstreams", "*", "health"],
     &["upstreams", "*", "retries"],
     &["session"],
-    &["csrf"],
+    &["csrf", "enabled"],
     &["on_denied", "pages_dir"],
 ];
 

@@ -45,6 +45,7 @@ use crate::policy::path::PathRules;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
+use crate::policy::trusted_origins::TrustedOrigins;
 use crate::proxy::upstreams::UpstreamSettings;
 use crate::refresh::{OnFailure, RefreshSettings};
 use crate::store::StoreSettings;
@@ -75,6 +76,8 @@ pub struct Config {
     /// The first seals, all open. None: one is drawn at each start.
     pub cookie_keys: Vec<Secret>,
     pub gateway_path: GatewayPath,
+    /// Whose pages may read what the gateway itself answers.
+    pub trusted_origins: TrustedOrigins,
     /// A logout has the browser forget what the app stored.
     pub clear_site_data: bool,
     /// Every identity header of the gateway and of any route: no client may send one.

@@ -4,7 +4,7 @@
 //!    no route can be written there, and what is no endpoint is nothing.
 //! 2. What changes a session is done for our own pages only ([`is_same_origin`]). Every sign has to
 //!    be right that is there, and the header that only a script of the same origin can send without
-//!    asking has to be there.
+//!    asking has to be there. Only an auth backend needs none of them: what it says is signed.
 //!
 //! This module must never look at a token: who asks is found out after it is known what for.
 
@@ -37,6 +37,8 @@ pub enum Endpoint {
     Script,
     /// Ends a session because a person asks for it.
     Logout,
+    /// An auth backend tells that a session has ended there.
+    BackchannelLogout,
 }
 
 /// What a request at or below the gateway's path is for.
@@ -122,8 +124,13 @@ impl GatewayPath {
 }
 
 impl Endpoint {
-    pub const ALL: &'static [Endpoint] =
-        &[Endpoint::Session, Endpoint::Refresh, Endpoint::Script, Endpoint::Logout];
+    pub const ALL: &'static [Endpoint] = &[
+        Endpoint::Session,
+        Endpoint::Refresh,
+        Endpoint::Script,
+        Endpoint::Logout,
+        Endpoint::BackchannelLogout,
+    ];
 
     /// Its name below the gateway's path.
     pub const fn name(self) -> &'static str {
@@ -132,6 +139,7 @@ impl Endpoint {
             Endpoint::Refresh => "refresh",
             Endpoint::Script => "script.js",
             Endpoint::Logout => "logout",
+            Endpoint::BackchannelLogout => "backchannel-logout",
         }
     }
 
@@ -142,6 +150,7 @@ impl Endpoint {
             Endpoint::Refresh => "gateway:refresh",
             Endpoint::Script => "gateway:script",
             Endpoint::Logout => "gateway:logout",
+            Endpoint::BackchannelLogout => "gateway:backchannel-logout",
         }
     }
 
@@ -149,7 +158,7 @@ impl Endpoint {
     pub const fn allow(self) -> &'static str {
         match self {
             Endpoint::Session | Endpoint::Script => "GET, HEAD",
-            Endpoint::Refresh => "POST",
+            Endpoint::Refresh | Endpoint::BackchannelLogout => "POST",
             Endpoint::Logout => "GET, HEAD, POST",
         }
     }

@@ -38,7 +38,7 @@ pub fn after_logout(query: Option<&str>) -> String {
 }
 
 /// `None`: a broken escape, or not UTF-8.
-fn unescaped(text: &str) -> Option<String> {
+pub(super) fn unescaped(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+/// 9999-12-31T23:59:59Z.
+pub const TIME_MAX: UnixSeconds = UnixSeconds(253_402_300_799);
+
 /// Seconds since 1970-01-01 UTC (`NumericDate`, RFC 7519 §2, whole seconds).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub u64);
@@ -34,4 +39,15 @@ impl Now {
     pub fn later(self, by: Duration) -> Now {
         Now { unix: self.unix.plus(by.as_secs()), uptime: self.uptime + by }
     }
+}
+
+/// A `NumericDate` (RFC 7519 §2): seconds, perhaps with a fraction.
+pub fn numeric_date(value: &Value) -> Option<UnixSeconds> {
+    let number = value.as_number()?;
+    let seconds = match number.as_u64() {
+        Some(seconds) => seconds,
+        // `as` from a float saturates: what lies before 1970 becomes 1970, what is huge is capped.
+        None => number.as_f64()? as u64,
+    };
+    Some(UnixSeconds(seconds).min(TIME_MAX))
 }

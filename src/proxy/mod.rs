@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{SET_COOKIE, UPGRADE};
+use http::header::{HeaderValue, ORIGIN, SET_COOKIE, UPGRADE};
 use http::{StatusCode, Version};
 use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -60,10 +60,12 @@ use crate::policy::reason::Reason;
 use crate::policy::route::table::RouteTable;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::policy::time::Now;
+use crate::policy::trusted_origins::TrustedOrigins;
 use crate::refresh::{Refresher, Revocation};
 use crate::session::denials::Denials;
 use crate::session::held::HeldTokens;
 use crate::session::seal::Seals;
+use crate::session::replays::Replays;
 use crate::token::Tokens;
 
 /// A connection error is tried once more, perhaps at another server.
@@ -77,6 +79,7 @@ pub struct Gateway {
     pub tokens: Arc<Tokens>,
     pub refresher: Arc<Refresher>,
     pub denials: Arc<Denials>,
+    pub replays: Replays,
     pub clock: Clock,
     /// By `IssuerId`; `None` where nothing is refreshed.
     pub waits: Vec<Option<Waits>>,
@@ -91,6 +94,8 @@ pub struct Gateway {
     /// Tokens of which browsers have a handle only.
     pub held: HeldTokens,
     pub endpoints: Endpoints,
+    /// Whose pages may read what the gateway itself answers.
+    pub trusted_origins: TrustedOrigins,
     /// Where refresh tokens are revoked, by `IssuerId`.
     pub revocations: Vec<Option<Arc<Revocation>>>,
     /// A logout has the browser forget what the app stored.
@@ -360,7 +365,9 @@ impl Edge {
             let route = ctx.route.as_ref().map_or("-", |route| &route.name);
             observer(Event::Answered { route, reason: reason.word(), status: reply.status() });
         }
-        reply.send(session).await
+        let origins = session.req_header().headers.get_all(ORIGIN);
+        let reader = self.gateway.trusted_origins.asking(origins.iter().map(HeaderValue::as_bytes));
+        reply.send(session, reader).await
     }
 }
 

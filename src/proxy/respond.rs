@@ -22,6 +22,8 @@ use crate::policy::set_cookie::cache;
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// And for at most this long.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a page of another origin may read of our headers, beside its status and body.
+const READABLE: &str = "WWW-Authenticate, X-Request-Id, Retry-After, X-Evergate-Refresh";
 /// A page that reloads itself waits at least and at most this long.
 const RELOAD_S: std::ops::RangeInclusive<u64> = 1..=60;
 
@@ -95,17 +97,20 @@ impl Reply {
         }
     }
 
-    /// Writes this answer.
+    /// Writes this answer. `reader`: the origin of another site's page that may read it.
     ///
     /// # Errors
     /// The client is gone.
-    pub async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+    pub async fn send(&self, session: &mut Session, reader: Option<&str>) -> pingora::Result<()> {
         let (mut head, body) = self.compose()?;
         let sealing =
             Seal { request_id: &self.request_id, set_cookies: &self.set_cookies, private: false };
         seal(&mut head, &sealing)?;
         // After the seal: `private`, which cookies would make of it, allows more.
         head.insert_header(CACHE_CONTROL, "no-store")?;
+        if let Some(origin) = reader {
+            let_read(&mut head, origin)?;
+        }
         send(session, head, body).await
     }
 
@@ -204,6 +209,17 @@ impl Served {
         }
         send(session, head, self.body).await
     }
+}
+
+/// Lets pages of `origin` read an answer of ours (Fetch §3.2.3).
+///
+/// Never with `Access-Control-Allow-Credentials`: a bearer token needs none, and what a page of another
+/// origin asks for with somebody's cookies stays unreadable to it.
+fn let_read(head: &mut ResponseHeader, origin: &str) -> pingora::Result<()> {
+    head.insert_header("Access-Control-Allow-Origin", origin)?;
+    head.insert_header("Access-Control-Expose-Headers", READABLE)?;
+    head.append_header("Vary", "Origin")?;
+    Ok(())
 }
 
 /// RFC 6750 §3: an error code only where a token was presented.

@@ -89,7 +89,7 @@ pub use self::redis::RedisStore;
 pub use self::revoke::{NotRevoked, REVOCATION_MAX, Revocation};
 pub use self::sessions::{SessionCounts, SessionId};
 pub use self::settings::{
-    ClientAuth, OnFailure, OnReuse, Protocol, RefreshLimits, RefreshSettings, Rotation,
+    ClientAuth, OnFailure, OnReuse, Protocol, RefreshLimits, RefreshSettings, RevokeAt, Rotation,
 };
 pub use self::store::{
     CLAIM_RENEWED_EVERY, CLAIMED_FOR, Claim, ClaimId, LOST_AFTER, Life, Publication, SENT_SLACK,

@@ -10,9 +10,10 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Client, RequestBuilder, Url};
 
 use super::backend::{BackendError, client};
-use super::settings::{Protocol, RefreshSettings};
+use super::settings::{Protocol, RefreshSettings, RevokeAt};
 use super::{cookie, json, oauth2};
 use crate::policy::secret::Secret;
+use crate::token::Discovered;
 
 /// The whole call.
 pub const REVOCATION_MAX: Duration = Duration::from_secs(2);
@@ -31,29 +32,55 @@ pub enum NotRevoked {
 /// Where an issuer's refresh tokens are revoked.
 pub struct Revocation {
     client: Client,
-    url: Url,
+    place: Place,
     protocol: Protocol,
 }
 
+enum Place {
+    Fixed(Url),
+    /// By the issuer's discovery document, if it is about the server that renews at this URL.
+    Discovered {
+        token_url: Url,
+    },
+}
+
 impl Revocation {
-    /// `None` where no URL is configured.
+    /// `None` where nobody is asked.
     ///
     /// # Errors
     /// As [`super::HttpBackend::new`].
     pub fn new(settings: &RefreshSettings) -> Result<Option<Revocation>, BackendError> {
-        let Some(url) = &settings.revocation_url else { return Ok(None) };
-        let url = Url::parse(url).map_err(|_| BackendError::Url { url: url.clone() })?;
+        let parsed =
+            |url: &String| Url::parse(url).map_err(|_| BackendError::Url { url: url.clone() });
+        let place = match &settings.revoke_at {
+            RevokeAt::Nowhere => return Ok(None),
+            RevokeAt::Url(url) => Place::Fixed(parsed(url)?),
+            RevokeAt::Discovered => Place::Discovered { token_url: parsed(&settings.url)? },
+        };
         let (client, protocol) = (client(REVOCATION_MAX)?, settings.protocol.clone());
-        Ok(Some(Revocation { client, url, protocol }))
+        Ok(Some(Revocation { client, place, protocol }))
     }
 
-    /// Asks once.
+    /// Where to ask now; `None`: nobody knows, and nobody is asked. `discovered`: the issuer's document.
+    ///
+    /// A refresh token and the client's secret go to nobody but who is asked for new tokens: where the
+    /// document names another token endpoint, it is about another server.
+    pub fn place(&self, discovered: Option<&Discovered>) -> Option<Url> {
+        match &self.place {
+            Place::Fixed(url) => Some(url.clone()),
+            Place::Discovered { token_url } => discovered
+                .filter(|said| said.token_endpoint.as_ref() == Some(token_url))
+                .and_then(|said| said.revocation_endpoint.clone()),
+        }
+    }
+
+    /// Asks once, at [`Revocation::place`].
     ///
     /// # Errors
     /// No answer in time, or one that is no success. A token that the backend does not know is a
     /// success (RFC 7009 §2.2).
-    pub async fn revoke(&self, refresh: &Secret) -> Result<(), NotRevoked> {
-        let request = self.request(refresh).ok_or(NotRevoked::Unsendable)?;
+    pub async fn revoke(&self, place: Url, refresh: &Secret) -> Result<(), NotRevoked> {
+        let request = self.request(place, refresh).ok_or(NotRevoked::Unsendable)?;
         let answer = request.send().await.map_err(|error| {
             NotRevoked::Unanswered(if error.is_timeout() {
                 "timeout"
@@ -77,8 +104,8 @@ impl Revocation {
         Err(NotRevoked::Refused(status.as_u16()))
     }
 
-    fn request(&self, refresh: &Secret) -> Option<RequestBuilder> {
-        let request = self.client.post(self.url.clone()).header(ACCEPT, "application/json");
+    fn request(&self, place: Url, refresh: &Secret) -> Option<RequestBuilder> {
+        let request = self.client.post(place).header(ACCEPT, "application/json");
         match &self.protocol {
             Protocol::OAuth2 { client_id, client_auth } => {
                 Some(oauth2::revocation(request, client_id.as_deref(), client_auth, refresh))

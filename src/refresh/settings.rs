@@ -51,6 +51,15 @@ pub enum OnReuse {
     Revoke,
 }
 
+/// Where a logout revokes the refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokeAt {
+    Nowhere,
+    Url(String),
+    /// Where the issuer's discovery document says.
+    Discovered,
+}
+
 /// What becomes of sessions that need renewing while the shared store is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -73,8 +82,7 @@ pub struct RefreshSettings {
     pub on_reuse: OnReuse,
     /// Refreshes a second; `None`: as many as are needed.
     pub budget: Option<NonZeroU32>,
-    /// Where a logout revokes the refresh token.
-    pub revocation_url: Option<String>,
+    pub revoke_at: RevokeAt,
     /// How long a response header waits for the cookies of a flight in the window.
     pub hold: Duration,
     /// How long an expired request waits.

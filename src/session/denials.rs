@@ -1,8 +1,8 @@
 //! The deny list: tokens that are no longer proof, although nothing is wrong with them.
 //!
-//! 1. What is denied is one token (`jti`), a session (`sid`) or a person (`sub`), always of one
-//!    issuer. The last two can be limited to tokens issued before a moment, so that the next login
-//!    works.
+//! 1. What is denied is one token (`jti`), a session (`sid`), a person (`sub`), or of a person those
+//!    tokens that name no session; always of one issuer. All but the first can be limited to tokens
+//!    issued before a moment, so that the next login works.
 //! 2. An entry lapses when the last token that it is about has expired; the list has at most
 //!    [`DENIALS_MAX`]. Over that a new entry is refused with an error: dropping one that is live
 //!    would let somebody in.
@@ -27,6 +27,9 @@ use crate::policy::time::UnixSeconds;
 
 /// Entries that a gateway makes room for, some 15 MB of them.
 pub const DENIALS_MAX: usize = 100_000;
+/// How long an entry is kept by those who cannot know how long the tokens live that it is about, while a
+/// refresh token of the session must not outlive it.
+pub const DENIED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The ends of one entry, told by two gateways, differ by this at most.
 const ROUNDING_S: u64 = 2;
@@ -50,6 +53,9 @@ pub enum Denied {
     Session { id: Box<str>, issued: Issued },
     /// Tokens of the person with this `sub`.
     Person { subject: Box<str>, issued: Issued },
+    /// Tokens of the person with this `sub` that have no `sid`: they may belong to a session that has
+    /// ended, and nothing tells them apart.
+    Unnamed { subject: Box<str>, issued: Issued },
 }
 
 /// Which of them, by `iat`. A token that does not say when it was issued counts as old.
@@ -105,6 +111,7 @@ enum Kind {
     Token = 1,
     Session = 2,
     Person = 3,
+    Unnamed = 4,
 }
 
 struct Namer {
@@ -137,7 +144,10 @@ impl Denials {
         let name = |kind, text: &str| self.namer.name(verified.issuer, kind, text);
         let names = [
             verified.token_id.as_deref().map(|id| name(Kind::Token, id)),
-            verified.session_id.as_deref().map(|id| name(Kind::Session, id)),
+            Some(match verified.session_id.as_deref() {
+                Some(id) => name(Kind::Session, id),
+                None => name(Kind::Unnamed, &verified.subject),
+            }),
             Some(name(Kind::Person, &verified.subject)),
         ];
         let list = self.list.read();
@@ -156,8 +166,15 @@ impl Denials {
         if self.is_empty() {
             return false;
         }
-        let person = self.namer.name(verified.issuer, Kind::Person, &verified.subject);
-        self.list.read().rules.contains_key(&person) || self.is_denied(verified)
+        let name = |kind| self.namer.name(verified.issuer, kind, &verified.subject);
+        let unnamed = verified.session_id.is_none().then(|| name(Kind::Unnamed));
+        let person = name(Kind::Person);
+        // Read and let go: a second look under the same lock could wait for a writer that waits for us.
+        let named = {
+            let rules = &self.list.read().rules;
+            rules.contains_key(&person) || unnamed.is_some_and(|name| rules.contains_key(&name))
+        };
+        named || self.is_denied(verified)
     }
 
     /// From now on tokens like these are no proof. An entry that is already there is widened.
@@ -172,6 +189,7 @@ impl Denials {
             Denied::Token(id) => (Kind::Token, id, Issued::AnyTime),
             Denied::Session { id, issued } => (Kind::Session, id, *issued),
             Denied::Person { subject, issued } => (Kind::Person, subject, *issued),
+            Denied::Unnamed { subject, issued } => (Kind::Unnamed, subject, *issued),
         };
         let name = self.namer.name(denial.issuer, kind, text);
         let rule = Rule { issued, lapses: denial.lapses };

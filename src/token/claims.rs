@@ -12,11 +12,9 @@ use serde_json::Value;
 use super::IssuerSettings;
 use super::json::Object;
 use super::refused::Refused;
+use crate::policy::logout_token;
 use crate::policy::reason::Reason;
-use crate::policy::time::UnixSeconds;
-
-/// 9999-12-31T23:59:59Z.
-pub const TIME_MAX: UnixSeconds = UnixSeconds(253_402_300_799);
+use crate::policy::time::{UnixSeconds, numeric_date};
 
 /// Longest `sub`, `sid` and `jti`: they end in headers and logs.
 const SUBJECT_BYTES_MAX: usize = 1_024;
@@ -77,6 +75,10 @@ pub fn registered(
     if issuer(claims)? != settings.url {
         return Err(Refused::because(Reason::WrongIssuer, "iss is not the issuer's url"));
     }
+    // Where the API's audience is the client's id, it has all that an access token has (RFC 8725 §3.12).
+    if logout_token::is_one(claims) {
+        return Err(Refused::because(Reason::WrongType, "events says that it is a logout token"));
+    }
     audience(claims, &settings.audience)?;
     let Some(expires_at) = time(claims, "exp", "exp is not a number")? else {
         return Err(Refused::missing("exp is missing"));
@@ -94,17 +96,6 @@ pub fn registered(
     let session_id = name(claims, "sid", "sid is not a string of 1 to 1024 bytes")?;
     let token_id = name(claims, "jti", "jti is not a string of 1 to 1024 bytes")?;
     Ok(Registered { subject, session_id, token_id, expires_at, issued_at })
-}
-
-/// A `NumericDate` (RFC 7519 §2): seconds, perhaps with a fraction.
-pub fn numeric_date(value: &Value) -> Option<UnixSeconds> {
-    let number = value.as_number()?;
-    let seconds = match number.as_u64() {
-        Some(seconds) => seconds,
-        // `as` from a float saturates: what lies before 1970 becomes 1970, what is huge is capped.
-        None => number.as_f64()? as u64,
-    };
-    Some(UnixSeconds(seconds).min(TIME_MAX))
 }
 
 fn time(
@@ -133,6 +124,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::policy::time::TIME_MAX;
     use crate::token::testing::settings;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use super::claims::numeric_date;
 use super::issuer::Asker;
 use super::json::Object;
 use super::tokens::{Judged, Tokens};
 use super::{Verdict, human_time, jws};
 use crate::policy::claims::IssuerId;
-use crate::policy::time::{Now, UnixSeconds};
+use crate::policy::time::{Now, UnixSeconds, numeric_date};
 
 /// Everything there is to say about one token.
 #[derive(Debug)]

@@ -92,7 +92,11 @@ impl Fetcher {
     }
 }
 
-fn parsed(text: &str) -> Result<Url, FetchError> {
+/// A URL that may be asked.
+///
+/// # Errors
+/// It is neither https nor http on loopback.
+pub fn parsed(text: &str) -> Result<Url, FetchError> {
     let url = Url::parse(text)
         .map_err(|error| FetchError::NotAUrl(text.to_owned(), error.to_string()))?;
     let loopback = match url.host_str() {

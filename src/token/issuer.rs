@@ -84,12 +84,7 @@ impl Issuer {
     /// # Errors
     /// `wrong_algorithm`, `wrong_type`.
     pub fn admits(&self, header: &Header) -> Result<(), Refused> {
-        if !self.settings.algorithms.contains(&header.algorithm) {
-            return Err(Refused::because(
-                Reason::WrongAlgorithm,
-                "alg is not among the issuer's algorithms",
-            ));
-        }
+        self.admits_algorithm(header)?;
         if !self.settings.token_types.iter().any(|accepted| **accepted == *header.token_type) {
             return Err(Refused::because(
                 Reason::WrongType,
@@ -97,6 +92,14 @@ impl Issuer {
             ));
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// `wrong_algorithm`.
+    pub fn admits_algorithm(&self, header: &Header) -> Result<(), Refused> {
+        const OTHER: Refused =
+            Refused::because(Reason::WrongAlgorithm, "alg is not among the issuer's algorithms");
+        if self.settings.algorithms.contains(&header.algorithm) { Ok(()) } else { Err(OTHER) }
     }
 
     /// The key that signed the token and the generation of its set; asks the issuer if it may.

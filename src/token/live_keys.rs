@@ -18,11 +18,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::sync::watch;
 
+use super::discovery::Discovered;
 use super::fetch::Fetcher;
 use super::jwk::KeySetDocument;
 use super::key_set::{Change, KeySet};
 use super::pace::{Pace, Wish};
-use super::source;
+use super::source::{self, Fetched};
 use super::{IssuerSettings, KeySource};
 use crate::policy::time::Now;
 
@@ -60,6 +61,7 @@ pub struct LiveKeys {
     settings: Arc<IssuerSettings>,
     fetcher: Option<Arc<Fetcher>>,
     set: ArcSwapOption<KeySet>,
+    discovered: ArcSwapOption<Discovered>,
     flight: Mutex<Flight>,
     pub counts: FetchCounts,
 }
@@ -83,6 +85,7 @@ impl LiveKeys {
             settings,
             fetcher,
             set: ArcSwapOption::empty(),
+            discovered: ArcSwapOption::empty(),
             flight: Mutex::default(),
             counts: FetchCounts::default(),
         };
@@ -100,6 +103,12 @@ impl LiveKeys {
             !set.keys.is_empty() && (self.is_fixed() || self.age(set, now) <= self.age_max())
         });
         serves.then_some(set)
+    }
+
+    /// What the issuer's document said when the set came that is used now; nothing without discovery.
+    pub fn discovered(&self, now: Now) -> Option<Arc<Discovered>> {
+        self.current(now)?;
+        self.discovered.load_full()
     }
 
     /// Keys in the set and its age; `None` before the first one came.
@@ -203,13 +212,14 @@ impl LiveKeys {
         let loaded = tokio::time::timeout(FLIGHT_TIMEOUT, load).await;
         let now = started.later(stopwatch.elapsed());
         match loaded {
-            Ok(Ok(document)) if document.keys.is_empty() => {
-                let left_out = document.left_out.join("; ");
-                self.publish(document, now);
+            Ok(Ok(Fetched { keys, .. })) if keys.keys.is_empty() => {
+                let left_out = keys.left_out.join("; ");
+                self.publish(keys, now);
                 self.failed(&format!("no usable key in the set: {left_out}"), now);
             }
-            Ok(Ok(document)) => {
-                self.publish(document, now);
+            Ok(Ok(Fetched { keys, discovered })) => {
+                self.publish(keys, now);
+                self.discovered.store(Some(Arc::new(discovered)));
                 self.counts.ok.fetch_add(1, Ordering::Relaxed);
                 self.flight().pace.succeeded(self.settings.jwks.ttl, jitter(), now.uptime);
             }

@@ -29,6 +29,7 @@ mod jwk;
 mod pem;
 mod key_set;
 mod fetch;
+mod discovery;
 mod source;
 mod unknown_kids;
 mod pace;
@@ -38,6 +39,7 @@ mod verified;
 mod issuer;
 mod cache;
 mod tokens;
+mod logout;
 mod human_time;
 pub mod explain;
 pub mod stats;
@@ -46,6 +48,8 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use discovery::Discovered;
+pub use logout::LogoutVerdict;
 pub use source::LoadError;
 pub use tokens::Tokens;
 
@@ -92,6 +96,8 @@ pub struct IssuerSettings {
     pub url: String,
     /// At least one of these must be in `aud`.
     pub audience: Vec<String>,
+    /// At least one of these must be in a logout token's `aud`.
+    pub logout_audience: Vec<String>,
     pub keys: KeySource,
     pub algorithms: Vec<Algorithm>,
     /// For `nbf` and `iat`; `exp` has none.

@@ -3,14 +3,12 @@
 use std::io::Read;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::discovery::{Discovered, discover};
 use super::fetch::{FetchError, Fetcher, KEY_SET_BYTES_MAX};
 use super::jwk::{self, KeySetDocument, NoKeySet};
 use super::key::{Key, is_shared, secret_bytes_min};
 use super::pem::{self, BadPem};
-use super::{IssuerSettings, KeySource, json};
+use super::{IssuerSettings, KeySource};
 
 /// Why an issuer's keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +35,10 @@ pub enum LoadError {
     Cancelled,
 }
 
-/// OpenID Connect Discovery 1.0 §3, the two members that matter here.
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: String,
+/// What a fetch brings.
+pub struct Fetched {
+    pub keys: KeySetDocument,
+    pub discovered: Discovered,
 }
 
 /// Loads what comes over the network or from a key set file.
@@ -51,20 +48,22 @@ struct Discovery {
 pub async fn fetch(
     settings: &IssuerSettings,
     fetcher: Option<&Fetcher>,
-) -> Result<KeySetDocument, LoadError> {
-    match (&settings.keys, fetcher) {
+) -> Result<Fetched, LoadError> {
+    let (keys, discovered) = match (&settings.keys, fetcher) {
         (KeySource::Discovery, Some(fetcher)) => {
-            let url = discover(&settings.url, fetcher).await?;
-            read_set(&url, &fetcher.get(&url).await?, settings)
+            let (url, discovered) = discover(&settings.url, fetcher).await?;
+            (read_set(&url, &fetcher.get(&url).await?, settings)?, discovered)
         }
-        (KeySource::Url(url), Some(fetcher)) => read_set(url, &fetcher.get(url).await?, settings),
+        (KeySource::Url(url), Some(fetcher)) => {
+            (read_set(url, &fetcher.get(url).await?, settings)?, Discovered::default())
+        }
         _ => {
             let settings = settings.clone();
-            tokio::task::spawn_blocking(move || load_local(&settings))
-                .await
-                .map_err(|_| LoadError::Cancelled)?
+            let loaded = tokio::task::spawn_blocking(move || load_local(&settings)).await;
+            (loaded.map_err(|_| LoadError::Cancelled)??, Discovered::default())
         }
-    }
+    };
+    Ok(Fetched { keys, discovered })
 }
 
 /// Loads what is on this machine; nothing for an issuer whose keys come over the network.
@@ -88,22 +87,6 @@ pub fn load_local(settings: &IssuerSettings) -> Result<KeySetDocument, LoadError
             Ok(without_doubt(vec![key.ok_or(LoadError::SecretWithoutHmac)?]))
         }
     }
-}
-
-/// OpenID Connect Discovery 1.0 §4. The document must be about the configured issuer, byte for byte
-/// (§4.3): else one tenant's document could bring another tenant's keys.
-async fn discover(issuer: &str, fetcher: &Fetcher) -> Result<String, LoadError> {
-    let base = issuer.strip_suffix('/').unwrap_or(issuer);
-    let document = format!("{base}/.well-known/openid-configuration");
-    let body = fetcher.get(&document).await?;
-    let read: Discovery = json::object(&body)
-        .and_then(|members| serde_json::from_value(Value::Object(members)))
-        .map_err(|error| LoadError::Discovery(document.clone(), error))?;
-    if read.issuer != issuer {
-        let expected = issuer.to_owned();
-        return Err(LoadError::OtherIssuer { document, found: read.issuer, expected });
-    }
-    Ok(read.jwks_uri)
 }
 
 fn read_set(

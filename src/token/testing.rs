@@ -40,6 +40,7 @@ pub fn settings() -> IssuerSettings {
         name: "default".into(),
         url: "https://issuer.example".into(),
         audience: vec!["app".into()],
+        logout_audience: vec!["app".into()],
         keys: KeySource::Discovery,
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
         leeway: Duration::from_secs(30),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::Discovered;
 use super::cache::{self, Entry, VerifiedTokens};
 use super::fetch::Fetcher;
 use super::issuer::{Asker, Issuer, NoKey};
@@ -98,6 +99,11 @@ impl Tokens {
         self.judge(token, &[issuer], Asker::Ourselves, now).await.verdict
     }
 
+    /// What the issuer's discovery document says, if its keys come by it and are not too old.
+    pub fn discovered(&self, issuer: IssuerId, now: Now) -> Option<Arc<Discovered>> {
+        self.issuer(issuer)?.keys.discovered(now)
+    }
+
     /// The room's counters.
     pub fn stats(&self) -> &TokenStats {
         &self.stats
@@ -138,6 +144,10 @@ impl Tokens {
         (0..=u16::MAX).take(self.issuers.len()).map(IssuerId)
     }
 
+    pub(super) fn token_bytes_max(&self) -> usize {
+        self.limits.token_bytes_max
+    }
+
     fn look_up(&self, token: &str, accepted: &[IssuerId], now: Now) -> Option<Arc<Verified>> {
         if token.len() > self.limits.token_bytes_max {
             return None;
@@ -152,7 +162,7 @@ impl Tokens {
     }
 
     /// The accepted issuer that `iss` names; no two share a url.
-    fn choose(
+    pub(super) fn choose(
         &self,
         parts: &Unverified<'_>,
         accepted: &[IssuerId],

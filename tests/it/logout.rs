@@ -249,3 +249,93 @@ async fn who_left_at_one_gateway_has_left_at_all_within_a_second() {
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     assert_eq!(fleet.send(1, page(&pair)).await.reason(), "revoked");
 }
+
+/// A world whose backend's discovery document says this from the beginning.
+async fn announced(members: &[(&'static str, &'static str)], refresh: &str, issuer: &str) -> World {
+    let (backend, upstream) = (Backend::start().await, Upstream::start().await);
+    for (name, value) in members {
+        backend.announce(name, value);
+    }
+    let yaml = STANDARD
+        .replace("s3cret }", &format!("s3cret{refresh} }}"))
+        .replace("audience: legacy-app", &format!("audience: legacy-app{issuer}"));
+    let gateway = Gateway::start(&world::place(&yaml, &backend, &upstream)).await;
+    World { backend, upstream, gateway }
+}
+
+/// Logs in and leaves; what the backend was asked to revoke until then.
+async fn revoked_by_leaving(world: &World) -> (Pair, Vec<String>) {
+    let pair = world.backend.login("alice", |token| token);
+    assert_eq!(page(&pair).send(world.gateway.address).await.status, 200);
+    let reply = form(LOGOUT).pair(&pair).send(world.gateway.address).await;
+    assert_eq!(reply.status, 303);
+    (pair, revocations(world))
+}
+
+const REVOKE: (&str, &str) = ("revocation_endpoint", "BACKEND/revoke");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_to_revoke_is_known_by_discovery() {
+    let world = announced(&[REVOKE], "", "").await;
+
+    let (pair, asked) = revoked_by_leaving(&world).await;
+
+    assert_eq!(asked, [format!("token={}&token_type_hint=refresh_token", pair.refresh)]);
+    assert!(!world.backend.is_alive(&pair.refresh));
+    let seen = world.backend.record.all();
+    let seen = seen.iter().find(|seen| seen.target == "/revoke").expect("asked");
+    assert_eq!(seen.head.all("authorization").len(), 1, "the client proves itself");
+    is_over(&world, &pair).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_to_revoke_who_is_not_meant_or_not_safe() {
+    let keys = ", keys: { url: \"http://BACKEND/jwks\" }";
+    for (members, refresh, issuer) in [
+        (&[][..], "", ""),
+        (&[REVOKE], ", revocation_url: none", ""),
+        // Keys from elsewhere: nobody reads the document.
+        (&[REVOKE], "", keys),
+        // The document is about another server than the one that renews.
+        (&[REVOKE, ("token_endpoint", "BACKEND/oauth/token")], "", ""),
+        (&[REVOKE, ("token_endpoint", "https://id.example/token")], "", ""),
+        // Nowhere that a secret may be sent to.
+        (&[("revocation_endpoint", "http://10.255.255.1/revoke")], "", ""),
+        (&[("revocation_endpoint", "/revoke")], "", ""),
+    ] {
+        let world = announced(members, refresh, issuer).await;
+        let since = Instant::now();
+        let (pair, asked) = revoked_by_leaving(&world).await;
+        assert!(asked.is_empty(), "{members:?} {refresh} {issuer}: {asked:?}");
+        assert!(since.elapsed() < Duration::from_millis(1_500), "{:?}", since.elapsed());
+        is_over(&world, &pair).await;
+        let metrics = world.gateway.metrics().await;
+        assert_eq!(metrics.sum("evergate_backend_revocations_total"), 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_endpoint_that_is_announced_later_is_found_with_the_next_keys() {
+    let world = announced(&[], "", ", jwks: { ttl: 1s, min_interval: 100ms }").await;
+    assert!(revoked_by_leaving(&world).await.1.is_empty());
+
+    world.backend.announce(REVOKE.0, REVOKE.1);
+
+    eventually("it is found", async || !revoked_by_leaving(&world).await.1.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_waits_for_no_discovery() {
+    let mut world = announced(&[REVOKE], "", "").await;
+    let pair = world.backend.login("alice", |token| token);
+    world.backend.stop();
+    let fresh = Gateway::start(&world::place(STANDARD, &world.backend, &world.upstream)).await;
+
+    let since = Instant::now();
+    let reply = form(LOGOUT).header("Cookie", &format!("__Host-refresh={}", pair.refresh));
+    let reply = reply.send(fresh.address).await;
+
+    assert_eq!(reply.status, 303);
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(fresh.metrics().await.sum("evergate_backend_revocations_total"), 0.0);
+}

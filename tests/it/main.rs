@@ -18,6 +18,8 @@ mod gateways;
 mod revocation;
 mod logout;
 mod carriers_held;
+mod backchannel;
+mod bearer;
 mod answers;
 mod identity;
 mod cookies;

@@ -1,15 +1,18 @@
 //! A real OpenID provider (`oidc-provider` from npm): discovery, JWKS, and refresh tokens that
-//! rotate and whose reuse revokes the grant.
+//! rotate and whose reuse revokes the grant, and back-channel logout.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 use super::support::backend::Pair;
 use super::support::client::{statuses, the_pair};
 use super::support::keys::base64;
-use super::support::parts::{Program, installed, repository};
+use super::support::parts::{Program, free_port, installed, repository};
 use super::support::*;
 
 const CLIENT: &str = "evergate";
@@ -23,9 +26,15 @@ struct Provider {
 
 impl Provider {
     async fn start(access_token_ttl_s: u32) -> Provider {
+        Provider::telling(access_token_ttl_s, &[]).await
+    }
+
+    /// As [`Provider::start`]; `env` says who is told of logouts, and how.
+    async fn telling(access_token_ttl_s: u32, env: &[(&str, &str)]) -> Provider {
         let mut command = Command::new(installed("tests/parts/oidc/node_modules/.bin/node"));
         command.arg("server.mjs").current_dir(repository("tests/parts/oidc"));
         command.env("ACCESS_TOKEN_TTL_S", access_token_ttl_s.to_string());
+        command.envs(env.iter().copied());
         let mut program = Program::start(&mut command);
         Provider { issuer: program.says("ready ").await, program }
     }
@@ -40,6 +49,28 @@ impl Provider {
     /// Logs alice in by the authorisation code flow with PKCE (RFC 6749 §4.1, RFC 7636), as an app
     /// with a login of its own would.
     async fn log_in(&self) -> Pair {
+        self.log_in_by(&mut Browser::new(self.address())).await
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.issuer.trim_start_matches("http://").parse().expect("an address")
+    }
+
+    /// Logs whoever is logged in with this browser out, at the provider's own page.
+    async fn log_out(&self, browser: &mut Browser) {
+        let host = self.address().to_string();
+        let page = get("/session/end").host(&host).navigation();
+        let text = browser.send(page).await.text();
+        let secret = text.split_once("name=\"xsrf\" value=\"").expect("a form").1;
+        let secret = secret.split('"').next().expect("a value");
+        let form = post("/session/end/confirm", &format!("xsrf={secret}&logout=yes"));
+        let form = form.header("Content-Type", "application/x-www-form-urlencoded");
+        let reply = browser.send(form.host(&host).navigation()).await;
+        assert_eq!(reply.status, 303, "{}", reply.text());
+    }
+
+    /// As [`Provider::log_in`]; the browser keeps the provider's own session.
+    async fn log_in_by(&self, browser: &mut Browser) -> Pair {
         let verifier = base64(&[7; 32]);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
         let challenge = base64(digest.as_ref());
@@ -47,8 +78,7 @@ impl Provider {
             "/auth?client_id={CLIENT}&response_type=code&redirect_uri={CALLBACK}\
              &scope=openid%20app&code_challenge={challenge}&code_challenge_method=S256"
         );
-        let address = self.issuer.trim_start_matches("http://").parse().expect("an address");
-        let mut browser = Browser::new(address);
+        let address = self.address();
         let code = loop {
             let ask = get(&target).host(&address.to_string()).navigation();
             let reply = browser.send(ask).await;
@@ -180,4 +210,72 @@ async fn a_token_that_was_used_elsewhere_is_refused_and_revokes_the_grant() {
     assert_eq!((owner.status, owner.reason().as_str()), (401, "refresh_refused"));
     let log = ["grant refresh_token", "grant revoked", "grant refused refresh_token"];
     assert_eq!(provider.refresh_grants(), log);
+}
+
+/// Two sessions of alice's, each with an open stream; one logs out at the provider. What the two get then,
+/// and how long it took until the stream of the one that ended was cut.
+async fn after_a_logout_at_the_provider(session_required: &str) -> [String; 2] {
+    let port = free_port().await;
+    let uri = format!("http://127.0.0.1:{port}/_evergate/backchannel-logout");
+    let env = [("BACKCHANNEL_LOGOUT_URI", uri.as_str()), ("SESSION_REQUIRED", session_required)];
+    let provider = Provider::telling(300, &env).await;
+    let yaml = provider.yaml().replace("listen: 127.0.0.1:0", &format!("listen: 127.0.0.1:{port}"));
+    let world = World::with(&yaml).await;
+    let (mut one, mut other) = (Browser::new(provider.address()), Browser::new(provider.address()));
+    let first = provider.log_in_by(&mut one).await;
+    let second = provider.log_in_by(&mut other).await;
+    for pair in [&first, &second] {
+        assert_eq!(get("/page").pair(pair).send(world.gateway.address).await.status, 200);
+    }
+    let mut stream = client::connect(world.gateway.address).await;
+    let ask = get("/events?gap=600000").event_stream().pair(&first);
+    stream.write_all(&ask.bytes()).await.expect("sent");
+    let head = wire::read_head(&mut stream).await.expect("a head").expect("an answer");
+    assert_eq!(head.word(1), "200");
+
+    provider.log_out(&mut one).await;
+
+    let told = Instant::now();
+    let mut answers = [String::new(), String::new()];
+    for (pair, answer) in [&first, &second].into_iter().zip(&mut answers) {
+        let reply = get("/page").pair(pair).send(world.gateway.address).await;
+        *answer = if reply.status == 200 { "ok".into() } else { reply.reason() };
+    }
+    let ended = timeout(Duration::from_secs(1), stream.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok() && told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    let log = provider.program.output();
+    assert!(log.contains("backchannel success") && !log.contains("backchannel error"), "{log}");
+    // Whoever logs in again is in.
+    let again = provider.log_in_by(&mut one).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let later = provider.log_in_by(&mut Browser::new(provider.address())).await;
+    for pair in if session_required == "1" { vec![again, later] } else { vec![later] } {
+        assert_eq!(get("/page").pair(&pair).send(world.gateway.address).await.status, 200);
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_at_a_real_provider_ends_here_with_its_streams() {
+    assert_eq!(after_a_logout_at_the_provider("1").await, ["revoked", "ok"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_provider_that_names_no_session_ends_all_of_the_person() {
+    assert_eq!(after_a_logout_at_the_provider("0").await, ["revoked", "revoked"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_revokes_the_grant_at_a_real_provider_that_says_where() {
+    let provider = Provider::start(300).await;
+    let world = World::with(&provider.yaml()).await;
+    let pair = provider.log_in().await;
+    assert_eq!(get("/page").pair(&pair).send(world.gateway.address).await.status, 200);
+
+    let logout = post("/_evergate/logout", "").header("X-Evergate", "1").pair(&pair);
+    let reply = logout.send(world.gateway.address).await;
+
+    assert_eq!((reply.status, provider.refresh_grants()), (204, vec!["grant revoked".to_string()]));
+    let asked = "evergate_backend_revocations_total{issuer=\"default\",result=\"ok\"}";
+    assert_eq!(world.gateway.metrics().await.value(asked), 1.0);
 }

@@ -34,7 +34,9 @@ pub fn issuers(cx: &mut Context<'_>) -> Issuers {
         let id = IssuerId(u16::try_from(index).unwrap_or(u16::MAX));
         let at = base.key(name);
         cx.name(&at, name);
-        let renewed = refresh::refresh(cx, &at.key("refresh"), id, name, &issuer.refresh);
+        let discovers = issuer.keys == Keys::Discovery;
+        let renewed =
+            refresh::refresh(cx, &at.key("refresh"), id, name, discovers, &issuer.refresh);
         let mut settings = settings(cx, &at, name, issuer);
         settings.window = renewed.as_ref().map(|_| issuer.refresh.window.0);
         let twin = issuers.settings.iter().find(|other| other.url == settings.url);
@@ -86,6 +88,7 @@ fn settings(cx: &mut Context<'_>, at: &KeyPath, name: &str, raw: &Issuer) -> Iss
         name: name.into(),
         url,
         audience: raw.audience.0.clone(),
+        logout_audience: logout_audience(cx, &at.key("logout_audience"), raw),
         keys,
         algorithms,
         leeway: raw.leeway.0,
@@ -94,6 +97,17 @@ fn settings(cx: &mut Context<'_>, at: &KeyPath, name: &str, raw: &Issuer) -> Iss
         jwks: jwks(cx, &at.key("jwks"), raw),
         window: None,
     }
+}
+
+/// A logout token is for the client that logged the person in, which an API's access token need not name.
+fn logout_audience(cx: &mut Context<'_>, at: &KeyPath, raw: &Issuer) -> Vec<String> {
+    for (index, id) in raw.logout_audience.0.iter().enumerate() {
+        if id.is_empty() {
+            cx.error(&at.item(index), "empty", "a client id");
+        }
+    }
+    let named = raw.audience.0.iter().chain(&raw.refresh.client_id).chain(&raw.logout_audience.0);
+    named.cloned().collect()
 }
 
 /// `url` is compared, and with discovery also asked; then it has to be a URL that can be trusted.

@@ -20,6 +20,7 @@ mod patterns;
 mod routes;
 mod login;
 mod endpoints;
+mod csrf;
 mod order;
 
 pub use self::context::{Context, Surroundings};
@@ -56,6 +57,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     }
     order::weaker(cx, &routes);
     let gateway_path = endpoints::path(cx, &routes);
+    let trusted_origins = csrf::trusted_origins(cx, &routes);
     let public = order::public(&routes);
     let managed_headers = identity::managed(&identity, &routes);
     let config = Config {
@@ -75,6 +77,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         cookies,
         cookie_keys,
         gateway_path,
+        trusted_origins,
         clear_site_data: raw.logout.clear_site_data,
         managed_headers,
         routes: routes.into_iter().map(|lowered| lowered.route).collect(),

@@ -10,7 +10,9 @@ use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::BackendCookies;
-use crate::refresh::{ClientAuth, DeadWhen, OnReuse, Protocol, RefreshSettings, Rotation};
+use crate::refresh::{
+    ClientAuth, DeadWhen, OnReuse, Protocol, RefreshSettings, RevokeAt, Rotation,
+};
 
 /// Refreshes a second. One gateway verifies fewer tokens than that, so more is a slip.
 const BUDGET_MAX: u32 = 100_000;
@@ -19,12 +21,13 @@ const MATCHERS_MAX: usize = 16;
 /// Statuses, pointers, or values of a pointer in one of them.
 const MATCHED_MAX: usize = 16;
 
-/// `None` where nothing is refreshed.
+/// `None` where nothing is refreshed. `discovers`: the issuer's keys come by discovery.
 pub fn refresh(
     cx: &mut Context<'_>,
     at: &KeyPath,
     issuer: IssuerId,
     issuer_name: &str,
+    discovers: bool,
     raw: &Refresh,
 ) -> Option<RefreshSettings> {
     let Some(url) = &raw.url else {
@@ -35,9 +38,6 @@ pub fn refresh(
         return None;
     };
     cx.ok(&at.key("url"), url::parse_trusted(url));
-    if let Some(url) = &raw.revocation_url {
-        cx.ok(&at.key("revocation_url"), url::parse_trusted(url));
-    }
     let periods =
         [("window", Some(raw.window)), ("wait", Some(raw.wait)), ("timeout", Some(raw.timeout))];
     super::upstreams::not_zero(cx, at, &periods);
@@ -77,7 +77,7 @@ pub fn refresh(
             raw::OnReuse::Revoke => OnReuse::Revoke,
         },
         budget: raw.budget.and_then(|budget| per_second(cx, &at.key("budget"), budget)),
-        revocation_url: raw.revocation_url.clone(),
+        revoke_at: revoke_at(cx, &at.key("revocation_url"), discovers, raw),
         hold: raw.hold.0,
         wait: raw.wait.0,
         timeout: raw.timeout.0,
@@ -102,6 +102,19 @@ pub fn carrier(raw: &Refresh) -> Carrier {
         raw::Carrier::Path => Carrier::Path,
         raw::Carrier::Sealed => Carrier::Sealed,
         raw::Carrier::Server => Carrier::Server,
+    }
+}
+
+/// Only OAuth has an endpoint for it that a document names (RFC 7009, RFC 8414).
+fn revoke_at(cx: &mut Context<'_>, at: &KeyPath, discovers: bool, raw: &Refresh) -> RevokeAt {
+    match raw.revocation_url.as_deref() {
+        Some("none") => RevokeAt::Nowhere,
+        Some(url) => {
+            cx.ok(at, url::parse_trusted(url));
+            RevokeAt::Url(url.to_owned())
+        }
+        None if discovers && raw.protocol == raw::Protocol::OAuth2 => RevokeAt::Discovered,
+        None => RevokeAt::Nowhere,
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Issuer {
     pub url: Option<String>,
     /// At least one of these must be in `aud`. Required: there is no safe default.
     pub audience: List<String>,
+    /// Client ids at the issuer that a back-channel logout may be for, beside `audience` and
+    /// `refresh.client_id`. Default: none.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub logout_audience: List<String>,
     /// Where the verification keys come from: `discovery`, or a map with one of `url`, `file`,
     /// `pem`, `secret`.
     #[serde(deserialize_with = "keys")]
@@ -99,6 +103,10 @@ pub struct Jwks {
     pub max_stale: Period,
 }
 
+fn is_empty(list: &List<String>) -> bool {
+    list.0.is_empty()
+}
+
 /// Who gives a secret in place of a map must not see it in an error.
 fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
     struct Unwrap;
@@ -119,6 +127,7 @@ impl Default for Issuer {
         Issuer {
             url: None,
             audience: List::default(),
+            logout_audience: List::default(),
             keys: Keys::Discovery,
             algorithms: None,
             leeway: Period::seconds(30),

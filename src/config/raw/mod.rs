@@ -68,6 +68,8 @@ pub struct Gateway {
     pub gateway_path: String,
     /// What a logout at `gateway_path` does beside ending the session.
     pub logout: Logout,
+    /// Pages of other sites.
+    pub csrf: Csrf,
     /// What happens to whoever may not pass.
     pub on_denied: OnDenied,
     /// Headers that tell the app who asks: name to template. Templates mix text with claims, such
@@ -93,6 +95,15 @@ pub struct Logout {
     /// The answer has the browser forget what the app cached and stored under this origin
     /// (`Clear-Site-Data: "cache", "storage"`). Browsers heed it over https only.
     pub clear_site_data: bool,
+}
+
+/// Pages of other sites.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Csrf {
+    /// Origins whose pages may read the gateway's own answers, such as a 401, when they send a bearer
+    /// token: `https://host` or `https://host:port`, exactly. Default: none.
+    pub trusted_origins: List<String>,
 }
 
 /// What happens to whoever may not pass.
@@ -148,6 +159,7 @@ impl Default for Gateway {
             store: Store::default(),
             gateway_path: GatewayPath::default().as_str().into(),
             logout: Logout::default(),
+            csrf: Csrf::default(),
             on_denied: OnDenied::default(),
             identity_headers: headers.map(|(name, text)| (name.into(), text.into())).into(),
             policies: BTreeMap::new(),

@@ -58,7 +58,9 @@ pub struct Refresh {
     #[schemars(range(min = 1, max = 100_000))]
     pub budget: Option<u32>,
     /// Where a logout revokes the session's refresh token: with protocol oauth2 by RFC 7009, else the
-    /// backend's own logout URL, which is asked like `url`. Default: none, nobody is asked.
+    /// backend's own logout URL, which is asked like `url`; `none`: nobody is asked. Default: the
+    /// `revocation_endpoint` of the issuer's discovery document, with protocol oauth2 and `keys:
+    /// discovery`, if its `token_endpoint` is `url`; else none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation_url: Option<String>,
     /// How the browser holds the refresh token.

@@ -53,7 +53,7 @@ pub(super) async fn serve(gateway: &Gateway, request: &Request, ctx: &Context) -
     let newest = end(gateway, access, refresh, ctx.received).await.filter(|_| !over);
     let seen = carrier::forget(gateway, asking.shown.seen, ctx.received).await;
     let told = gateway.denials.written_within(STORE_WAIT);
-    tokio::join!(told, revoke(gateway, newest));
+    tokio::join!(told, revoke(gateway, newest, ctx.received));
     let client = client_of(ctx);
     tracing::info!(target: "audit", %client, "logged out");
     let mut served = match facts::client_of(head, None) {
@@ -132,15 +132,17 @@ async fn verified(
 }
 
 /// Tells the auth backend, best-effort.
-async fn revoke(gateway: &Gateway, newest: Option<(IssuerId, Secret)>) {
+async fn revoke(gateway: &Gateway, newest: Option<(IssuerId, Secret)>, now: Now) {
     let Some((issuer, refresh)) = newest else { return };
     let index = usize::from(issuer.0);
     let Some(revocation) = gateway.revocations.get(index).cloned().flatten() else { return };
+    let discovered = gateway.tokens.discovered(issuer, now);
+    let Some(place) = revocation.place(discovered.as_deref()) else { return };
     let name = gateway.issuer_names.get(index).map_or("-", |name| name).to_owned();
     let counter = gateway.metrics.backend_revocations.clone();
     // A task of its own: a browser that hangs up does not call it off.
     let call = tokio::spawn(async move {
-        let result = revocation.revoke(&refresh).await;
+        let result = revocation.revoke(place, &refresh).await;
         let word = if result.is_ok() { "ok" } else { "failed" };
         counter.with_label_values(&[&name, word]).inc();
         if let Err(error) = result {

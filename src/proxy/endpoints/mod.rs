@@ -7,6 +7,7 @@
 mod session;
 mod refresh;
 mod script;
+mod backchannel;
 pub mod logout;
 
 use std::net::IpAddr;
@@ -31,8 +32,8 @@ use crate::policy::route::{CredentialKinds, Route};
 use crate::policy::secret::Secret;
 use crate::refresh::Presented;
 
-/// An endpoint needs no body. One that announces more is refused; what else comes is read up to a
-/// limit, and dropped.
+/// An endpoint needs no body, or a small one. One that announces more is refused; what else comes is read
+/// up to a limit, and dropped.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Only a script can send this header, and a page of another origin only if we let it.
 static X_EVERGATE: HeaderName = HeaderName::from_static("x-evergate");
@@ -97,19 +98,19 @@ impl Endpoints {
 /// The refusal to give instead.
 pub async fn serve(
     gateway: &Gateway,
-    request: &Request,
+    request: &mut Request,
     ctx: &mut Context,
     endpoint: Endpoint,
 ) -> Ending {
-    let headers = &request.req_header().headers;
-    if facts::announces_more_than(headers, BODY_BYTES_MAX) {
+    if facts::announces_more_than(&request.req_header().headers, BODY_BYTES_MAX) {
         return Err(refusal(ctx, Reason::BodyTooLarge));
     }
     match endpoint {
-        Endpoint::Session => session::serve(gateway, headers, ctx).await,
-        Endpoint::Refresh => refresh::serve(gateway, headers, ctx).await,
+        Endpoint::Session => session::serve(gateway, &request.req_header().headers, ctx).await,
+        Endpoint::Refresh => refresh::serve(gateway, &request.req_header().headers, ctx).await,
         Endpoint::Logout => logout::serve(gateway, request, ctx).await,
-        Endpoint::Script => gateway.endpoints.script.serve(headers),
+        Endpoint::Script => gateway.endpoints.script.serve(&request.req_header().headers),
+        Endpoint::BackchannelLogout => backchannel::serve(gateway, request, ctx).await,
     }
 }
 

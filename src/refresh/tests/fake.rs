@@ -334,7 +334,7 @@ pub fn settings() -> RefreshSettings {
         dead_when: Vec::new(),
         on_reuse: OnReuse::Login,
         budget: None,
-        revocation_url: None,
+        revoke_at: crate::refresh::RevokeAt::Nowhere,
         hold: Duration::from_millis(250),
         wait: WAIT,
         timeout: TIMEOUT,

@@ -154,3 +154,22 @@ fn gateways_with_one_key_agree_on_names_however_they_number_their_issuers() {
     let other_key = Denials::new(&[8; 32], vec!["one".into()], false);
     assert_ne!(name(&here, 0), name(&other_key, 0));
 }
+
+#[test]
+fn tokens_that_name_no_session_are_denied_without_those_that_do() {
+    let unnamed = |iat| Verified { session_id: None, ..token(0, "alice", "-", "t-2", iat) };
+    let what = Denied::Unnamed { subject: "alice".into(), issued: Issued::Before(NOW) };
+    let list = denied(what);
+
+    assert!(list.is_denied(&unnamed(Some(999))) && list.is_denied(&unnamed(None)));
+    assert!(!list.is_denied(&unnamed(Some(1_000))) && !list.is_denied(&alice()));
+    let bob = Verified { subject: "bob".into(), ..unnamed(Some(999)) };
+    assert!(!list.is_denied(&bob) && !list.is_denied_unvouched(&bob));
+    // Brought by a refresh token alone it may be of a session that began before.
+    assert!(list.is_denied_unvouched(&unnamed(Some(1_000))));
+    assert!(!list.is_denied_unvouched(&alice()));
+    // A session of that name, or a person, is another entry.
+    assert!(!denied(session(Issued::AnyTime)).is_denied(&unnamed(Some(1))));
+    let named = denied(Denied::Session { id: "alice".into(), issued: Issued::AnyTime });
+    assert!(!named.is_denied(&unnamed(Some(1))));
+}

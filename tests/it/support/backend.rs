@@ -94,6 +94,8 @@ struct State {
     ahead_s: u64,
     /// Claims of every token that is granted or logged in with, over the usual ones.
     extra: Vec<(&'static str, Value)>,
+    /// More members of the discovery document.
+    announced: Vec<(&'static str, &'static str)>,
 }
 
 struct RefreshToken {
@@ -119,6 +121,7 @@ impl Backend {
             life_s: None,
             ahead_s: 0,
             extra: Vec::new(),
+            announced: Vec::new(),
         }));
         let record = Record::default();
         let (for_state, for_record) = (state.clone(), record.clone());
@@ -216,6 +219,11 @@ impl Backend {
     /// Every token that is granted or logged in with from now on has this claim.
     pub fn grant_claim(&self, name: &'static str, value: impl Into<Value>) {
         self.lock().extra.push((name, value.into()));
+    }
+
+    /// Its discovery document has this member from now on; `BACKEND` in it becomes its URL.
+    pub fn announce(&self, name: &'static str, value: &'static str) {
+        self.lock().announced.push((name, value));
     }
 
     /// For this backend it is so much later from now on.
@@ -320,12 +328,16 @@ async fn serve(mut stream: Stream, state: Shared, record: Record) -> std::io::Re
 const LOGIN_PAGE: &[u8] = b"<form method=post><input name=user><button>Log in</button></form>";
 
 fn discovery(state: &Shared) -> Vec<u8> {
-    let issuer = state.lock().expect("no panic").issuer.clone();
-    let document = json!({
+    let state = state.lock().expect("no panic");
+    let issuer = &state.issuer;
+    let mut document = json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/jwks"),
         "token_endpoint": format!("{issuer}/token"),
     });
+    for (name, value) in &state.announced {
+        document[*name] = json!(value.replace("BACKEND", issuer));
+    }
     json_response(200, &[], &document)
 }
 

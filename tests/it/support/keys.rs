@@ -168,6 +168,11 @@ impl Token {
         self
     }
 
+    pub fn without_header(mut self, name: &str) -> Token {
+        self.header.remove(name);
+        self
+    }
+
     pub fn key(mut self, key: &Arc<SigningKey>) -> Token {
         self.key = key.clone();
         self.header("kid", key.kid.clone()).header("alg", json!(key.algorithm))

@@ -4,14 +4,19 @@
 // rotate, and the second use of one revokes the whole grant. Access tokens are JWTs (RFC 9068) for
 // the audience `legacy-app`. Nobody has to fill in a form: whoever comes to the login page is alice.
 //
-// ACCESS_TOKEN_TTL_S sets the life of access tokens. Prints `ready ISSUER` when it listens, and a line
-// for each grant: `grant TYPE`, `grant refused TYPE`, `grant revoked`.
+// BACKCHANNEL_LOGOUT_URI: who is told of logouts; with SESSION_REQUIRED=1 of the session, which access tokens
+// then name, too, else of the person. ACCESS_TOKEN_TTL_S sets the life of access tokens. Prints `ready ISSUER` when it listens, and a line
+// for each grant: `grant TYPE`, `grant refused TYPE`, `grant revoked`; and `backchannel success` or `error`.
 import { createServer } from "node:http";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Provider } from "oidc-provider";
 
 const accessTokenTtlS = Number(process.env.ACCESS_TOKEN_TTL_S ?? 300);
 const resource = "urn:legacy-app";
+const backchannel = process.env.BACKCHANNEL_LOGOUT_URI && {
+  backchannel_logout_uri: process.env.BACKCHANNEL_LOGOUT_URI,
+  backchannel_logout_session_required: process.env.SESSION_REQUIRED === "1",
+};
 
 function signingKey() {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -30,6 +35,7 @@ const configuration = {
       response_types: ["code"],
       token_endpoint_auth_method: "client_secret_basic",
       id_token_signed_response_alg: "ES256",
+      ...backchannel,
     },
   ],
   scopes: ["openid"],
@@ -38,7 +44,13 @@ const configuration = {
   rotateRefreshToken: true,
   issueRefreshToken: async () => true,
   findAccount: async (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
-  extraTokenClaims: async () => ({ email: "alice@example.org", roles: ["staff"] }),
+  extraTokenClaims: async (ctx) => {
+    const { AuthorizationCode, RefreshToken } = ctx.oidc.entities;
+    const sid = (AuthorizationCode ?? RefreshToken)?.sid;
+    return { email: "alice@example.org", roles: ["staff"], ...(sid && { sid }) };
+  },
+  // The library refuses to call loopback addresses, and here everybody lives on one.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
   // Consent is given in advance, so that the login is the only interaction.
   loadExistingGrant: async (ctx) => {
@@ -53,6 +65,8 @@ const configuration = {
   },
   features: {
     devInteractions: { enabled: false },
+    backchannelLogout: { enabled: true },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: async () => resource,
@@ -75,6 +89,8 @@ server.listen(0, "127.0.0.1", () => {
   const handle = provider.callback();
   provider.on("grant.success", (ctx) => console.log(`grant ${ctx.oidc.params.grant_type}`));
   provider.on("grant.error", (ctx) => console.log(`grant refused ${ctx.oidc.params?.grant_type}`));
+  provider.on("backchannel.success", () => console.log("backchannel success"));
+  provider.on("backchannel.error", (_ctx, error) => console.log(`backchannel error ${error.message}`));
   provider.on("grant.revoked", () => console.log("grant revoked"));
   server.on("request", async (request, response) => {
     if (request.url.startsWith("/interaction/")) {
