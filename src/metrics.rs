@@ -34,6 +34,7 @@ pub struct Metrics {
     pub backchannel_logouts: IntCounterVec,
     pub connections: IntGauge,
     pub streams: StreamMetrics,
+    pub script_injections: IntCounterVec,
     pub panics: IntCounter,
 }
 
@@ -151,6 +152,12 @@ impl Metrics {
                 )?,
                 cut: counters(&r, "streams_cut_total", "Streams cut, by reason.", &["reason"])?,
             },
+            script_injections: counters(
+                &r,
+                "script_injections_total",
+                "Pages of routes with `inject_script`: `injected`, or why they were left as they came.",
+                &["result"],
+            )?,
             panics: counter(&r, "panics_total", "Panics caught in request handlers.")?,
             registry: r,
         })

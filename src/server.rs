@@ -33,7 +33,7 @@ use crate::proxy::observe::Observer;
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::streams::Streams;
 use crate::proxy::upstreams::{Upstream, UpstreamError};
-use crate::proxy::{Edge, Gateway, Waits};
+use crate::proxy::{Edge, Gateway, Told, Waits};
 use crate::refresh::{
     AuthBackend, BackendError, Edges, HttpBackend, OnFailure, Parts, RedisStore, RefreshLimits,
     Refresher, Revocation, SessionStore,
@@ -355,6 +355,7 @@ fn gateway(
         upstreams: upstreams.to_vec(),
         managed: Managed::new(&config.managed_headers),
         streams: Arc::clone(&state.streams),
+        kept_pages: Told::new(config.routes.len()),
         route_metrics: config.routes.iter().map(|route| state.metrics.route(&route.name)).collect(),
         unrouted: state.metrics.route(&Arc::from("-")),
         metrics: Arc::clone(&state.metrics),

@@ -114,6 +114,7 @@ fn route(auth: Auth, role: Option<&str>, login: bool) -> Route {
         body_bytes_max: 1,
         cut_on_expiry: true,
         stream_age_max: None,
+        inject_script: false,
         login_redirect: login.then(|| Arc::from("/login?return_to={url}")),
     }
 }

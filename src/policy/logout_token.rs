@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 1_024;
 
 /// Accepted `typ` headers, lower-cased, without `application/`; one that is absent counts as JWT.
 ///
-/// The specification recommends `logout+jwt`; most providers send `JWT` or nothing, which is safe because
+/// The specification recommends `logout+jwt`; older providers send `JWT` or nothing, which is safe because
 /// `events` has to be there and `nonce` must not. Any other says that it is something else: an access
 /// token (`at+jwt`) is never a logout token, whatever claims somebody can have put into it.
 pub const TYPES: [&str; 2] = ["logout+jwt", "jwt"];

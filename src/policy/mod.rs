@@ -21,3 +21,4 @@ pub mod decide;
 pub mod identity;
 pub mod set_cookie;
 pub mod return_to;
+pub mod inject;

@@ -135,6 +135,8 @@ pub struct Route {
     /// A stream ends with the access token that opened it, unless its session was renewed.
     pub cut_on_expiry: bool,
     pub stream_age_max: Option<Duration>,
+    /// Pages get the page script.
+    pub inject_script: bool,
     /// `on_denied.browser.redirect`, with `{url}` in it.
     pub login_redirect: Option<Arc<str>>,
 }
@@ -178,6 +180,7 @@ impl Route {
             body_bytes_max: 0,
             cut_on_expiry: true,
             stream_age_max: None,
+            inject_script: false,
             login_redirect: None,
         }
     }

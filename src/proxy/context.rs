@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::Origin;
+use super::inject::Injecting;
 use super::request_id::RequestId;
 use super::shown::SeenCookies;
 use super::streams::Streaming;
@@ -41,6 +42,8 @@ pub struct Context {
     /// The upstream's final head has gone through `response_filter`.
     pub head_sent: bool,
     pub streaming: Streaming,
+    /// A page whose place for the script is still looked for.
+    pub injecting: Option<Box<Injecting>>,
 }
 
 /// What a request had to do with refreshing.
@@ -129,6 +132,7 @@ impl Context {
             upgraded: false,
             head_sent: false,
             streaming: Streaming::NotYet,
+            injecting: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::Edge;
 use super::context::{Context, Passage};
+use super::inject;
 use super::upstreams::HostHeader;
 use crate::policy::credentials::authorization::Authorization;
 use crate::policy::credentials::forward::{Forwarded, mapped, strip};
@@ -50,6 +51,7 @@ pub fn prepare(
         upstream.set_raw_path(target.as_bytes())?;
     }
     set_host(edge, upstream, route, passage)?;
+    inject::ask_plainly(request, upstream, route)?;
     match permit.passes() {
         Passes::Person(verified) => match route.identity_headers.render_all(verified) {
             Ok(headers) => {

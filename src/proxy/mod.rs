@@ -19,6 +19,7 @@ mod forward;
 mod deliver;
 mod carrier;
 mod adopt;
+mod inject;
 pub mod streams;
 mod page;
 mod respond;
@@ -44,6 +45,7 @@ use self::drive::Next;
 use self::endpoints::Endpoints;
 use self::facts::HeadLimits;
 use self::guard::guarded;
+pub use self::inject::Told;
 use self::observe::Event;
 use self::request_id::RequestIds;
 use self::respond::Reply;
@@ -104,6 +106,8 @@ pub struct Gateway {
     pub upstreams: Vec<Arc<Upstream>>,
     pub managed: Managed,
     pub streams: Arc<Streams>,
+    /// Of which pages it was said that they were left without script.
+    pub kept_pages: Told,
     pub metrics: Arc<Metrics>,
     /// By the route's index.
     pub route_metrics: Vec<RouteMetrics>,
@@ -255,6 +259,7 @@ impl ProxyHttp for Edge {
         }
         let panics = &self.gateway.metrics.panics;
         guarded(panics, async {
+            inject::onto_head(self, session, response, ctx)?;
             deliver::onto(self, response, ctx).await?;
             streams::note_head(self, session, response, ctx);
             Ok(())
@@ -265,10 +270,11 @@ impl ProxyHttp for Edge {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
         ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
+        inject::onto_piece(self, body, end_of_stream, ctx);
         streams::note_piece(self, session, ctx);
         Ok(None)
     }

@@ -87,7 +87,8 @@ const QUIET: [&str; 2] = ["evergate_panics_total", "evergate_store_degraded"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_moves() {
-    let world = World::changed("client_secret: s3cret", "client_secret: s3cret, hold: 2s").await;
+    let yaml = STANDARD.replace("client_secret: s3cret", "client_secret: s3cret, hold: 2s");
+    let world = World::with(&yaml.replace("path: /* }", "path: /*, inject_script: true }")).await;
     let address = world.gateway.address;
     let mut moved = BTreeSet::new();
     let mut look = async || {
@@ -101,9 +102,10 @@ async fn every_metric_moves() {
         metrics.names()
     };
 
-    // A valid token twice; one in its window whose header is held; a lost answer delivered again.
+    // A page; a valid token twice; one in its window whose header is held; a lost answer delivered again.
     let valid = world.backend.token("alice").sign();
-    get("/page").access(&valid).send(address).await;
+    world.upstream.answer(200, &[("Content-Type", "text/html")], "<head>");
+    get("/page").navigation().access(&valid).send(address).await;
     get("/page").access(&valid).send(address).await;
     world.backend.fail_once(Fault::Delay(Duration::from_millis(200)));
     let window = world.backend.login("alice", Token::in_window);

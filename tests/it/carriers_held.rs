@@ -287,6 +287,10 @@ async fn a_session_cookie_that_no_gateway_wrote_is_refused_and_never_passed_over
     let twice = get("/page").header("Cookie", &twice).send(world.gateway.address).await;
     assert_eq!((twice.status, twice.reason().as_str()), (400, "duplicate_credential"));
     assert!(twice.cookies()[SESSION].clears());
+    let large = get("/page").header("Cookie", &"x".repeat(40_000));
+    let large = large.send(world.gateway.address).await;
+    let parts = large.cookies().into_keys().filter(|name| name.starts_with(SESSION)).count();
+    assert_eq!((large.status, parts), (431, 5), "whole and in four parts");
     let stale = format!("{SESSION}={good}; __Host-access=junk; __Host-refresh=junk");
     assert_eq!(get("/page").header("Cookie", &stale).send(world.gateway.address).await.status, 200);
 }
@@ -477,6 +481,23 @@ async fn the_endpoints_know_a_session_however_it_is_carried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_wants_the_access_token_gets_the_newest() {
+    for carrier in BOTH {
+        let route = "  - { path: /api/*, pass_access_token: true }\n";
+        let world = World::with(&(yaml(carrier, &keys(KEY)) + route)).await;
+        let mut browser = alice(&world.gateway).await;
+        let mut passed = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(browser.fetch("/api/x").await.status, 200, "{carrier}");
+            passed.push(world.upstream.record.last().head.all("authorization").concat());
+            world.skip(EXPIRY);
+        }
+        assert!(passed.iter().all(|value| value.starts_with("Bearer eyJ")), "{passed:?}");
+        assert_ne!(passed[0], passed[1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_follows_the_session_that_its_cookie_stood_for() {
     for carrier in BOTH {
         let world = world(carrier).await;
@@ -604,12 +625,19 @@ async fn a_dead_store_logs_nobody_out_and_nobody_waits_for_it() {
         let public = at(&two.gateways[1], &browser).fetch("/static/x").await;
 
         assert_eq!(client::statuses(&replies), [200; 20], "as it was before");
-        assert!(took < Duration::from_millis(500), "{took:?} for all: 50 ms and the machine's own");
+        assert!(took < Duration::from_secs(1), "{took:?} for all: 50 ms and the machine's own");
         assert_eq!((stranger.status, stranger.reason().as_str()), (503, "store_unavailable"));
         assert_eq!(stranger.head.all("retry-after"), ["1"]);
         assert!(stranger.cookies().is_empty());
         assert_eq!(public.status, 200);
-        if !killed {
+        if killed {
+            // It has forgotten everything.
+            two.redis.restart().await;
+            two.back(0, &browser).await;
+            assert_eq!(answer(&two.page(0, &browser).await), refused("no_credentials"));
+            let again = alice(&two.gateways[0]).await;
+            assert_eq!(two.page(0, &again).await.status, 200);
+        } else {
             two.redis.resume();
             two.back(1, &browser).await;
             assert_eq!(two.page(1, &browser).await.status, 200, "nobody was logged out");

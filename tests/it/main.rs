@@ -10,6 +10,7 @@ mod issuers;
 mod expired;
 mod window;
 mod endpoints;
+mod inject;
 mod failures;
 mod tables;
 mod carriers;

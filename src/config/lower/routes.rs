@@ -119,6 +119,7 @@ fn one(
     let upstream = upstream.unwrap_or(UNKNOWN);
     let timeouts = timeouts(cx, at, raw, shared.upstreams.list.get(usize::from(upstream.0)));
     not_zero(cx, at, &[("stream_max_age", raw.stream_max_age)]);
+    script_can_refresh(cx, at, raw, &issuers);
     let pattern = format!("{}{}", raw.host.as_deref().unwrap_or(""), raw.path.as_deref()?);
     let route = Route {
         index: shared.index,
@@ -154,6 +155,7 @@ fn one(
         body_bytes_max: raw.max_body.unwrap_or(cx.raw.limits.max_body).0,
         cut_on_expiry: raw.cut_on_expiry,
         stream_age_max: raw.stream_max_age.map(|age| age.0),
+        inject_script: raw.inject_script,
         login_redirect: shared.login.cloned(),
     };
     Some(Lowered { at: at.clone(), pattern, route: Arc::new(route) })
@@ -236,6 +238,20 @@ fn public_asks_nothing(cx: &mut Context<'_>, at: &KeyPath, raw: &raw::Route, pol
     if raw.policy.is_some() && policy.require.is_some() {
         let what = "its `require` is without effect: on a public route no token is looked at";
         cx.error(&at.key("policy"), what, expected);
+    }
+}
+
+/// A script that can renew nothing is a request for nothing in each page. A public page may belong to
+/// whoever is logged in, so there any issuer will do.
+fn script_can_refresh(cx: &mut Context<'_>, at: &KeyPath, raw: &raw::Route, issuers: &[IssuerId]) {
+    let mut all = cx.raw.issuers.values().zip((0..).map(IssuerId));
+    let renewed = all.any(|(issuer, id)| {
+        let accepted = raw.auth == raw::Auth::Public || issuers.contains(&id);
+        accepted && issuer.refresh.url.is_some()
+    });
+    if raw.inject_script && !renewed {
+        let what = "without effect: no issuer whose tokens count here has a `refresh`";
+        cx.error(&at.key("inject_script"), what, "expected a `refresh`, or this key left out");
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Route {
     /// How long such a stream may last, at most. Default: as long as its session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_max_age: Option<Period>,
+    /// The gateway puts its page script into the pages of this route.
+    pub inject_script: bool,
     /// Instead of the upstream's.
     #[serde(skip_serializing_if = "RouteTimeouts::is_nothing")]
     pub timeouts: RouteTimeouts,
@@ -192,6 +194,7 @@ impl Default for Route {
             max_body: None,
             cut_on_expiry: true,
             stream_max_age: None,
+            inject_script: false,
             timeouts: RouteTimeouts::default(),
             cache: Cache::Private,
         }

@@ -103,7 +103,12 @@ impl Upstream {
 
     /// Every request for this path is answered with this page.
     pub fn page(&self, path: &str, html: &str) {
-        let page = wire::response(200, &[("Content-Type", "text/html")], html.as_bytes());
+        self.page_with(path, &[("Content-Type", "text/html")], html);
+    }
+
+    /// The same with these headers.
+    pub fn page_with(&self, path: &str, headers: &[(&str, &str)], html: &str) {
+        let page = wire::response(200, headers, html.as_bytes());
         self.answers.lock().expect("no panic under the lock").pages.insert(path.to_string(), page);
     }
 
