@@ -5,6 +5,7 @@
 //! are counted, so that a drain ends as soon as the last one has gone. Each has a [`Switch`], by which
 //! an open stream can be cut from outside.
 
+mod frames;
 mod switch;
 
 use std::io;
@@ -25,7 +26,7 @@ use pingora::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::switch::{Switch, switch_of};
+pub use self::switch::{Goodbye, Switch, switch_of};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

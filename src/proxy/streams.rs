@@ -36,7 +36,7 @@ use tokio::time::{sleep, timeout};
 use self::table::{Life, StreamId, Table};
 use super::request_id::RequestId;
 use crate::clock::Clock;
-use crate::listen::Switch;
+use crate::listen::{Goodbye, Switch};
 use crate::metrics::StreamMetrics;
 use crate::policy::claims::Verified;
 use crate::policy::time::{Now, UnixSeconds};
@@ -90,6 +90,18 @@ impl Cut {
             Cut::Expired => "expired",
             Cut::Ended => "ended",
             Cut::MaxAge => "max_age",
+        }
+    }
+
+    /// What a WebSocket is told (RFC 6455 §7.4.1 and IANA's registry). Libraries that open it again by
+    /// themselves do so after 1012, "service restart", as after a lost connection: the handshake
+    /// renews the token. After 1008, "policy violation", some of them stop, and rightly: the handshake
+    /// would be refused. A code of the private range was rejected: it is the app's.
+    fn goodbye(self) -> Goodbye {
+        match self {
+            Cut::Expired => Goodbye { code: 1012, reason: "token expired" },
+            Cut::Ended => Goodbye { code: 1008, reason: "session ended" },
+            Cut::MaxAge => Goodbye { code: 1012, reason: "open for too long" },
         }
     }
 }
@@ -233,7 +245,7 @@ impl Streams {
         let mut table = self.table.lock();
         let Some(stream) = table.retire(id) else { return };
         // Under the lock: once its place is given back, the connection may be another request's.
-        stream.switch.throw();
+        stream.switch.throw(why.goodbye());
         drop(table);
         self.metrics.cut.with_label_values(&[why.word()]).inc();
         tracing::info!(

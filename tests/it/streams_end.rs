@@ -11,6 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use super::browser::browser;
 use super::support::backend::Pair;
 use super::support::wire::Stream;
 use super::support::*;
@@ -438,4 +439,91 @@ async fn a_stream_that_was_cut_does_not_keep_the_gateway_from_ending() {
     open.end(AT_ONCE).await;
 
     assert!(world.gateway.shutdown(S(5)).await, "cut connections have gone");
+}
+
+/// The code and the reason that a WebSocket is told at its end; `None`: nothing.
+async fn goodbye(socket: &mut WebSocketStream<TcpStream>) -> Option<(u16, String)> {
+    let told = async {
+        let mut told = None;
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(Some(frame)) = message {
+                told = Some((frame.code.into(), frame.reason.as_str().to_owned()));
+            }
+        }
+        told
+    };
+    timeout(SOON, told).await.expect("it ends")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_is_told_why_it_ends_and_an_event_stream_gets_nothing() {
+    for (keys, skipped, expected) in [
+        ("name: app", S(0), (1008, "session ended")),
+        ("name: app", LIFE + GRACE, (1012, "token expired")),
+        ("stream_max_age: 2m", S(120), (1012, "open for too long")),
+    ] {
+        let world = world(keys).await;
+        let pair = world.backend.login("alice", |token| token.aged(0));
+        let mut open = Open::of(&world.gateway, &pair).await;
+        open.last(Duration::from_millis(100)).await;
+
+        match skipped {
+            Duration::ZERO => logout(&world.gateway, &pair).await,
+            skipped => world.skip(skipped),
+        }
+
+        let (code, reason) = goodbye(&mut open.socket).await.expect("a goodbye");
+        assert_eq!((code, reason.as_str()), expected);
+        let mut more = Vec::new();
+        let _ = open.events.read_to_end(&mut more).await;
+        assert_eq!(more, b"", "{expected:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_is_cut_amid_a_message_gets_no_more_of_it_and_nothing_else() {
+    const SENT: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\n\r\n\x81\x02hi\x81\x7e\x01\x00half";
+    let (app, _guard) = wire::listen(|mut stream| async move {
+        wire::read_head(&mut stream).await.expect("a request").expect("a head");
+        stream.write_all(SENT).await.expect("open");
+        std::future::pending().await
+    })
+    .await;
+    let world = World::with(&STANDARD.replace("http://UPSTREAM", &format!("http://{app}"))).await;
+    let pair = world.backend.login("alice", |token| token.aged(0));
+    let mut stream = client::connect(world.gateway.address).await;
+    stream.write_all(&get("/ws").websocket().pair(&pair).bytes()).await.expect("open");
+    let head = wire::read_head(&mut stream).await.expect("a head").expect("an answer");
+    assert_eq!(head.word(1), "101");
+    let mut frames = vec![0; b"..hi....half".len()];
+    stream.read_exact(&mut frames).await.expect("what was sent");
+    assert_eq!(frames, b"\x81\x02hi\x81\x7e\x01\x00half");
+
+    logout(&world.gateway, &pair).await;
+
+    let mut more = Vec::new();
+    let _ = timeout(SOON, stream.read_to_end(&mut more)).await.expect("it ends");
+    assert_eq!(more, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_browser_s_page_is_told_why() {
+    let world = World::changed("listen:", "cookies: { secure: false }\nlisten:").await;
+    world.upstream.page("/static/app", "<!doctype html><title>app</title>");
+    let (_driver, browser) = browser().await;
+    browser.goto(&format!("http://{}/static/app", world.gateway.address)).await.expect("a page");
+    let story = "const done = arguments[0]; (async () => { \
+        const send = { method: 'POST', body: 'user=alice', redirect: 'manual' }; \
+        await fetch('/auth/login', send); \
+        const socket = new WebSocket(`ws://${location.host}/ws`); \
+        await new Promise(opened => socket.onopen = opened); \
+        socket.send('there?'); \
+        await new Promise(heard => socket.onmessage = heard); \
+        const end = new Promise(closed => socket.onclose = closed); \
+        await fetch('/auth/logout', { method: 'POST' }); \
+        const { code, reason } = await end; \
+        return [code, reason]; })().then(done, e => done(String(e)))";
+    let told = browser.execute_async(story, Vec::new()).await.expect("the script runs");
+    assert_eq!(told, serde_json::json!([1008, "session ended"]));
 }

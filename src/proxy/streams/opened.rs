@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, UPGRADE};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -39,7 +39,7 @@ pub enum Streaming {
 pub fn note_head(edge: &Edge, session: &Session, response: &ResponseHeader, ctx: &mut Context) {
     let is_stream = response.status == StatusCode::SWITCHING_PROTOCOLS || is_events(response);
     ctx.streaming = match is_stream {
-        true => registered(edge, session, ctx),
+        true => registered(edge, session, ctx, is_websocket(response)),
         false => Streaming::Since(edge.gateway.now().uptime),
     };
 }
@@ -49,8 +49,15 @@ pub fn note_piece(edge: &Edge, session: &Session, ctx: &mut Context) {
     if let Streaming::Since(head) = ctx.streaming
         && edge.gateway.now().uptime >= head + LONG
     {
-        ctx.streaming = registered(edge, session, ctx);
+        ctx.streaming = registered(edge, session, ctx, false);
     }
+}
+
+/// Other protocols that a connection may switch to have no frames that could be followed.
+fn is_websocket(response: &ResponseHeader) -> bool {
+    let upgrade = response.headers.get(UPGRADE).map(|value| value.as_bytes());
+    response.status == StatusCode::SWITCHING_PROTOCOLS
+        && upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
 }
 
 fn is_events(response: &ResponseHeader) -> bool {
@@ -59,7 +66,7 @@ fn is_events(response: &ResponseHeader) -> bool {
     essence.is_some_and(|text| text.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-fn registered(edge: &Edge, session: &Session, ctx: &Context) -> Streaming {
+fn registered(edge: &Edge, session: &Session, ctx: &Context, has_frames: bool) -> Streaming {
     let gateway = &edge.gateway;
     let (Some(route), Some(permit)) = (&ctx.route, &ctx.permit) else { return Streaming::Nobodys };
     let person = match permit.passes() {
@@ -84,6 +91,9 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context) -> Streaming {
         let own = issuer == person.issuer;
         own.then(|| gateway.refresher.follow(person, refresh))?
     });
+    if has_frames {
+        switch.follow_frames();
+    }
     Streaming::Registered(gateway.streams.register(Opened {
         request_id: ctx.request_id,
         route: route.name.clone(),
