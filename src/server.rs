@@ -25,6 +25,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, ListenAddress};
 use crate::listen::{Address, BindError, Bound, Connections};
 use crate::metrics::Metrics;
+use crate::policy::carrier::Carrier;
 use crate::policy::identity::managed::Managed;
 use crate::policy::route::table::RouteTable;
 use crate::proxy::endpoints::Endpoints;
@@ -36,7 +37,7 @@ use crate::proxy::upstreams::{Upstream, UpstreamError};
 use crate::proxy::{Edge, Gateway, Told, Waits};
 use crate::refresh::{
     AuthBackend, BackendError, Edges, HttpBackend, OnFailure, Parts, RedisStore, RefreshLimits,
-    Refresher, Revocation, SessionStore,
+    RefreshSettings, Refresher, Revocation, SessionStore,
 };
 use crate::session::denials::Denials;
 use crate::session::replays::Replays;
@@ -326,6 +327,8 @@ fn gateway(
             *slot = Revocation::new(refresh)?.map(Arc::new);
         }
     }
+    let carrier = |refresh: &RefreshSettings| config.carriers.get(usize::from(refresh.issuer.0));
+    let bounces = config.refresh.iter().any(|refresh| carrier(refresh) == Some(&Carrier::Path));
     Ok(Gateway {
         revocations,
         trusted_origins: config.trusted_origins.clone(),
@@ -349,6 +352,7 @@ fn gateway(
         held: carriers::held(config, store)?,
         endpoints: Endpoints::new(
             config.gateway_path.clone(),
+            bounces,
             config.issuers.len(),
             &state.metrics,
         ),

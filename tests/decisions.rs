@@ -64,6 +64,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
     vec![
         ("not_asked", Session::NotAsked),
         ("absent", Session::Absent),
+        ("elsewhere", Session::Elsewhere),
         ("live", Session::Live),
         ("fresh", Session::Fresh(renewed("alice", &["staff"]))),
         ("fresh_other", Session::Fresh(renewed("mallory", &["staff"]))),
@@ -139,6 +140,8 @@ fn told(action: &Action) -> String {
         Action::Answer(answer) => {
             let shape = match answer.shape {
                 Shape::PageAfterForm => "form page",
+                Shape::PageToRenew => "page to renew",
+                Shape::Bounce => "bounce",
                 Shape::Page => "page",
                 Shape::Json => "json",
                 Shape::Redirect => "302",

@@ -12,12 +12,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::{RUNTIME, RoutesTest as Arguments, USAGE, file, token};
 use crate::clock;
 use crate::config::Config;
+use crate::policy::carrier::Carrier;
 use crate::policy::decide::{Action, Asked, Passes, Session, Shape, Token, decide};
 use crate::policy::endpoint;
 use crate::policy::path;
 use crate::policy::route::Route;
 use crate::policy::route::table::{Found, RouteTable};
 use crate::proxy::facts;
+use crate::refresh::RefreshSettings;
 use crate::token::Verdict;
 
 /// Explains one request.
@@ -104,7 +106,8 @@ fn explained(config: &Config, request: &Request) -> Result<String, String> {
         Err(fault) => return Ok(format!("answer    ambiguous_path: {fault}\n")),
     };
     let _ = writeln!(out, "path      {}", canonical.path);
-    match config.gateway_path.find(&canonical.matched, &request.method) {
+    let bounces = config.carriers.contains(&Carrier::Path);
+    match config.gateway_path.find(&canonical.matched, &request.method, bounces) {
         None => {}
         Some(endpoint::Found::Endpoint(endpoint)) => {
             return Ok(format!("{out}serve     {}\n", endpoint.label()));
@@ -141,8 +144,14 @@ fn explained(config: &Config, request: &Request) -> Result<String, String> {
         source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let token = judged(config, &route, request)?;
+    let scoped = |refresh: &RefreshSettings| {
+        let carrier = config.carriers.get(usize::from(refresh.issuer.0));
+        carrier == Some(&Carrier::Path) && route.issuers.contains(&refresh.issuer)
+    };
+    let elsewhere = route.credentials.cookie && config.refresh.iter().any(scoped);
+    let session = if elsewhere { Session::Elsewhere } else { Session::Absent };
     let _ = writeln!(out, "client    {client:?}, from 127.0.0.1, token {}", told(&token));
-    decision(&mut out, &route, decide(&route, &asked, &token, &Session::Absent));
+    decision(&mut out, &route, decide(&route, &asked, &token, &session));
     Ok(out)
 }
 
@@ -173,7 +182,8 @@ fn decision(out: &mut String, route: &Route, action: Action) {
     match action {
         Action::Answer(answer) => {
             let shape = match answer.shape {
-                Shape::Page | Shape::PageAfterForm => "page",
+                Shape::Page | Shape::PageAfterForm | Shape::PageToRenew => "page",
+                Shape::Bounce => "redirect to the refresh path",
                 Shape::Json => "JSON",
                 Shape::Redirect | Shape::RedirectAfterForm => "redirect to the login page",
                 Shape::EventStreamRetry => "event stream that is told to come back",

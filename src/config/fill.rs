@@ -39,6 +39,9 @@ fn cookies(cookies: &mut Cookies) {
     cookies.access.name.get_or_insert_with(|| format!("{prefix}access"));
     cookies.refresh.name.get_or_insert_with(|| format!("{prefix}refresh"));
     cookies.session.name.get_or_insert_with(|| format!("{prefix}session"));
+    // `__Host-` would need `Path=/`.
+    let scoped = if cookies.secure { "__Secure-refresh" } else { "evergate_refresh_path" };
+    cookies.refresh_path.name.get_or_insert_with(|| scoped.to_owned());
 }
 
 /// A 503 passes; a session whose refresh token was shown twice does not come back.

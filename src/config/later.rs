@@ -1,4 +1,4 @@
-//! Keys and words of `gateway.yaml` that have a meaning but no code yet.
+//! Keys of `gateway.yaml` that have a meaning but no code yet.
 //!
 //! They are refused by name, so that nobody thinks they work and nobody hunts for a typo. Whoever
 //! builds one removes its line here and adds it to [`super::raw`].
@@ -24,17 +24,9 @@ const KEYS: &[&[&str]] = &[
     &["on_denied", "pages_dir"],
 ];
 
-/// Words of keys that are built in part.
-const WORDS: &[(&[&str], &[&str])] = &[(&["issuers", "*", "refresh", "carrier"], &["path"])];
-
 /// Is this the key path of something to come?
 pub fn is_key(path: &[&str]) -> bool {
     KEYS.iter().any(|pattern| matches(pattern, path))
-}
-
-/// Is `word` something to come at this key path?
-pub fn is_word(path: &[&str], word: &str) -> bool {
-    WORDS.iter().any(|(pattern, words)| matches(pattern, path) && words.contains(&word))
 }
 
 fn matches(pattern: &[&str], path: &[&str]) -> bool {

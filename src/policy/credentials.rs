@@ -74,6 +74,17 @@ pub enum Credential<'a> {
     },
 }
 
+impl<'a> Held<'a> {
+    /// Finds one gateway cookie in all Cookie lines, as [`Cookies::read`] finds two.
+    pub fn read(lines: impl IntoIterator<Item = &'a [u8]>, names: &CookieNames) -> Held<'a> {
+        let mut forms = Forms::default();
+        for (name, value) in lines.into_iter().flat_map(pairs) {
+            forms.note(name, value, names);
+        }
+        forms.held()
+    }
+}
+
 impl<'a> Cookies<'a> {
     /// Finds the gateway's cookies in all Cookie lines; allocates only to join parts.
     pub fn read(
@@ -145,6 +156,8 @@ impl<'a> CookieValue<'a> {
 impl Seen {
     /// Every spelling there is: to expire them without having read any.
     pub const ALL: Seen = Seen(u64::MAX);
+    /// The current name, whole and in parts: where the browser does not show what it has.
+    pub const CURRENT: Seen = Seen((1 << FORMS) - 1);
 
     /// Was the cookie there under no current name? Then it is moved at the next Set-Cookie.
     pub fn only_old_names(self) -> bool {

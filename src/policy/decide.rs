@@ -34,6 +34,8 @@ pub enum Session {
     NotAsked,
     /// No refresh token came, or nothing refreshes for its issuer.
     Absent,
+    /// None could come: the browser shows it at the gateway's refresh path only (carrier `path`).
+    Elsewhere,
     /// The backend may be asked (or a flight already runs).
     Live,
     /// The session was renewed a moment ago: its newest access token, still outside its window.
@@ -127,6 +129,11 @@ pub enum Shape {
     Redirect,
     /// 303 to the login page, after a form.
     RedirectAfterForm,
+    /// 307 to the refresh path, and from there back.
+    Bounce,
+    /// The answer to a form whose session must be renewed elsewhere first: it says how to go on
+    /// without losing what was sent.
+    PageToRenew,
     /// 200 `text/event-stream` with `retry:` and nothing else.
     EventStreamRetry,
 }
@@ -134,8 +141,12 @@ pub enum Shape {
 impl Shape {
     pub const fn is_redirect(self) -> bool {
         match self {
-            Shape::Redirect | Shape::RedirectAfterForm => true,
-            Shape::Page | Shape::PageAfterForm | Shape::Json | Shape::EventStreamRetry => false,
+            Shape::Redirect | Shape::RedirectAfterForm | Shape::Bounce => true,
+            Shape::Page
+            | Shape::PageAfterForm
+            | Shape::PageToRenew
+            | Shape::Json
+            | Shape::EventStreamRetry => false,
         }
     }
 }
@@ -228,6 +239,7 @@ fn in_window(route: &Route, asked: &Asked, verified: &Arc<Verified>, session: &S
         | Session::Fresh(_)
         | Session::Renewed(_)
         | Session::Absent
+        | Session::Elsewhere
         | Session::Cooling { .. }
         | Session::Dead
         | Session::Spent
@@ -254,6 +266,8 @@ fn renew(
         Session::NotAsked if asked.bearer => refuse(route, asked, reason),
         Session::NotAsked => Action::LookUp,
         Session::Absent => refuse(route, asked, reason),
+        Session::Elsewhere if asked.bearer => refuse(route, asked, reason),
+        Session::Elsewhere => renew_elsewhere(route, asked, reason),
         Session::Live | Session::Cooling { .. } => Action::Renew,
         Session::Fresh(head) | Session::Renewed(head) => {
             if presented.is_none_or(|token| same_person(token, head)) {
@@ -270,6 +284,24 @@ fn renew(
         }
         Session::StoreAway { retry_after_s } => {
             answer(route, asked, Reason::StoreUnavailable, Some(*retry_after_s))
+        }
+    }
+}
+
+/// Only a request to the refresh path can renew: who can be sent there is, others are told. An
+/// optional route does not tell those who can be served as nobody: visitors who never logged in, and
+/// programs that may not know what to make of a 401 there.
+fn renew_elsewhere(route: &Route, asked: &Asked, reason: Reason) -> Action {
+    let known = reason != Reason::NoCredentials;
+    let shape = match asked.client {
+        Client::Navigation | Client::EventStream => Shape::Bounce,
+        Client::FormNavigation => Shape::PageToRenew,
+        Client::Program | Client::WebSocket => Shape::Json,
+    };
+    match refuse(route, asked, reason) {
+        Action::Forward(permit) if !(known && shape == Shape::Bounce) => Action::Forward(permit),
+        Action::Forward(_) | Action::LookUp | Action::Renew | Action::Answer(_) => {
+            Action::Answer(Answer { reason, shape, retry_after_s: None })
         }
     }
 }

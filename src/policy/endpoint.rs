@@ -99,6 +99,11 @@ impl GatewayPath {
         &self.0
     }
 
+    /// Where an endpoint is.
+    pub fn at(&self, endpoint: Endpoint) -> String {
+        format!("{}/{}", self.0, endpoint.name())
+    }
+
     /// Would this pattern match only what is the gateway's?
     pub fn covers(&self, pattern: &PathPattern) -> bool {
         match pattern {
@@ -107,13 +112,16 @@ impl GatewayPath {
     }
 
     /// What a request is for; `None`: it is none of ours. `path` is the canonical one.
-    pub fn find(&self, path: &str, method: &Method) -> Option<Found> {
+    /// `bounces`: browsers are sent to the refresh path.
+    pub fn find(&self, path: &str, method: &Method, bounces: bool) -> Option<Found> {
         let name = self.below(path)?;
         let named = |endpoint: &&Endpoint| name.strip_prefix('/') == Some(endpoint.name());
-        Some(match Endpoint::ALL.iter().find(named) {
-            Some(endpoint) if endpoint.takes(method) => Found::Endpoint(*endpoint),
-            Some(endpoint) => Found::MethodNotAllowed { allow: endpoint.allow() },
-            None => Found::Unknown,
+        let Some(endpoint) = Endpoint::ALL.iter().find(named) else { return Some(Found::Unknown) };
+        let allow = if bounces { endpoint.allow() } else { endpoint.allow_without_bounce() };
+        let takes = allow.split(", ").any(|allowed| allowed == method.as_str());
+        Some(match takes {
+            true => Found::Endpoint(*endpoint),
+            false => Found::MethodNotAllowed { allow },
         })
     }
 
@@ -158,13 +166,21 @@ impl Endpoint {
     pub const fn allow(self) -> &'static str {
         match self {
             Endpoint::Session | Endpoint::Script => "GET, HEAD",
-            Endpoint::Refresh | Endpoint::BackchannelLogout => "POST",
-            Endpoint::Logout => "GET, HEAD, POST",
+            Endpoint::BackchannelLogout => "POST",
+            // GET is for browsers that are sent there (carrier `path`).
+            Endpoint::Refresh | Endpoint::Logout => "GET, HEAD, POST",
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    /// For `Allow`, where nobody is sent to the refresh path.
+    pub const fn allow_without_bounce(self) -> &'static str {
+        match self {
+            Endpoint::Refresh => "POST",
+            Endpoint::Session
+            | Endpoint::Script
+            | Endpoint::Logout
+            | Endpoint::BackchannelLogout => self.allow(),
+        }
     }
 }
 
@@ -243,13 +259,15 @@ mod tests {
 
     #[test]
     fn everything_at_and_below_is_ours_and_nothing_beside() {
-        let find = |path: &str, method: &Method| ours().find(path, method);
+        let find = |path: &str, method: &Method| ours().find(path, method, false);
         let session = Some(Found::Endpoint(Endpoint::Session));
         assert_eq!(find("/_evergate/session", &Method::GET), session);
         assert_eq!(find("/_evergate/session", &Method::HEAD), session);
         let refresh = Found::MethodNotAllowed { allow: "POST" };
         assert_eq!(find("/_evergate/refresh", &Method::GET), Some(refresh));
         assert_eq!(find("/_evergate/refresh", &Method::OPTIONS), Some(refresh));
+        let bounce = ours().find("/_evergate/refresh", &Method::GET, true);
+        assert_eq!(bounce, Some(Found::Endpoint(Endpoint::Refresh)));
         for nothing in ["", "/", "/Session", "/session/", "/session/x", "/sessions", "/script"] {
             let path = format!("/_evergate{nothing}");
             assert_eq!(find(&path, &Method::GET), Some(Found::Unknown), "{path}");

@@ -22,3 +22,4 @@ pub mod identity;
 pub mod set_cookie;
 pub mod return_to;
 pub mod inject;
+pub mod bounce;

@@ -57,6 +57,8 @@ reasons! {
     DuplicateCredential = "duplicate_credential",
     /// A page asks to have a session renewed that has no refresh token.
     NothingToRefresh = "nothing_to_refresh",
+    /// A browser that was sent to the refresh path came back without what it was given, again and again.
+    RefreshLoop = "refresh_loop",
     NoRoute = "no_route",
     MethodNotAllowed = "method_not_allowed",
     BodyTooLarge = "body_too_large",
@@ -100,6 +102,7 @@ impl Reason {
             | Reason::ConflictingCredentials
             | Reason::DuplicateCredential
             | Reason::NothingToRefresh
+            | Reason::RefreshLoop
             | Reason::NoRoute
             | Reason::MethodNotAllowed
             | Reason::BodyTooLarge

@@ -27,6 +27,12 @@ fn safe(path_and_query: &str) -> &str {
     if rooted && fits { path_and_query } else { "/" }
 }
 
+/// A page's path and query, if it is one of this gateway that can stand in a header as it is.
+pub fn own_page(path_and_query: &str) -> Option<&str> {
+    let plain = path_and_query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    (plain && safe(path_and_query) == path_and_query).then_some(path_and_query)
+}
+
 /// Where a logout leads: the value of `return_to` in this query, if it is a path of this gateway that
 /// can stand in a header as it is, else `/`.
 pub fn after_logout(query: Option<&str>) -> String {

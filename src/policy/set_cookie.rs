@@ -1,7 +1,8 @@
 //! The gateway's cookies as they leave, and the auth backend's as they are adopted.
 //!
 //! 1. Attributes are fixed: `Path=/`, no Domain, HttpOnly, Secure and SameSite as configured. So
-//!    `__Host-` names hold, and no sibling host can plant one (RFC 6265bis §4.1.3).
+//!    `__Host-` names hold, and no sibling host can plant one (RFC 6265bis §4.1.3). Only the refresh
+//!    cookie of carrier `path` has another path, and so a name that a sibling can plant.
 //! 2. What is stale is expired *before* the new value is set: a request that leaves the browser
 //!    between the two lines carries no access token, which is renewed, never two.
 //! 3. A value is written whole or not at all.
@@ -38,6 +39,8 @@ pub struct CookieNames {
     pub name: Box<str>,
     /// Old names, read when `name` is absent and moved to `name` at the next Set-Cookie.
     pub accept: Vec<Box<str>>,
+    /// Its `Path`: below it the browser sends the cookie along.
+    pub path: Box<str>,
 }
 
 /// `cookies`, checked.
@@ -45,8 +48,12 @@ pub struct CookieNames {
 pub struct CookieSettings {
     pub access: CookieNames,
     pub refresh: CookieNames,
+    /// The refresh token where the browser shows it to the gateway's refresh path only.
+    pub refresh_path: CookieNames,
     /// Both tokens in one: sealed, or a handle.
     pub session: CookieNames,
+    /// What the gateway notes about a browser that it has just sent to the refresh path.
+    pub bounced: CookieNames,
     pub same_site: SameSite,
     pub secure: bool,
 }
@@ -79,6 +86,11 @@ impl CookieNames {
 }
 
 impl CookieSettings {
+    /// Every cookie of the gateway's.
+    pub fn all(&self) -> [&CookieNames; 5] {
+        [&self.access, &self.refresh, &self.refresh_path, &self.session, &self.bounced]
+    }
+
     /// The Set-Cookie lines that give one cookie a new value and expire what of it is stale.
     ///
     /// # Errors
@@ -111,7 +123,7 @@ impl CookieSettings {
         for (part, chunk) in chunks.iter().enumerate() {
             let chunk = std::str::from_utf8(chunk).map_err(|_| CookieFault::Unsafe)?;
             let part = split.then_some(part);
-            lines.push(self.line(&names.name, part, chunk, max_age_s)?);
+            lines.push(self.line(names, &names.name, part, chunk, max_age_s)?);
         }
         Ok(lines)
     }
@@ -148,7 +160,7 @@ impl CookieSettings {
         for (index, name) in names.all().enumerate().take(NAMES_MAX) {
             for part in std::iter::once(None).chain((0..PARTS_MAX).map(Some)) {
                 if stale(index, part) {
-                    lines.push(self.line(name, part, "", Some(0))?);
+                    lines.push(self.line(names, name, part, "", Some(0))?);
                 }
             }
         }
@@ -157,6 +169,7 @@ impl CookieSettings {
 
     fn line(
         &self,
+        names: &CookieNames,
         name: &str,
         part: Option<usize>,
         value: &str,
@@ -171,7 +184,8 @@ impl CookieSettings {
         };
         let max_age = max_age_s.map_or(String::new(), |seconds| format!("; Max-Age={seconds}"));
         let line = format!(
-            "{name}{part}={value}; Path=/{secure}; HttpOnly; SameSite={same_site}{max_age}"
+            "{name}{part}={value}; Path={path}{secure}; HttpOnly; SameSite={same_site}{max_age}",
+            path = names.path
         );
         let mut line = HeaderValue::try_from(line).map_err(|_| CookieFault::Unsafe)?;
         line.set_sensitive(true);
@@ -189,7 +203,7 @@ pub fn is_gateway_cookie(line: &[u8], settings: &CookieSettings) -> bool {
     let name = line.get(from.unwrap_or(line.len())..).unwrap_or_default();
     let name = name.split(|byte| b"=;,\"".contains(byte)).next().unwrap_or_default();
     let name = name.trim_ascii();
-    [&settings.access, &settings.refresh, &settings.session].iter().any(|names| {
+    settings.all().iter().any(|names| {
         let ours = names.name.as_bytes();
         name.split_at_checked(ours.len()).is_some_and(|(start, rest)| {
             start.eq_ignore_ascii_case(ours) && (rest.is_empty() || rest.starts_with(b"."))

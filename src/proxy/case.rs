@@ -6,12 +6,14 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Gateway;
+use super::bounce::digest;
 use super::context::{Carried, Carries, OwnCookies, Renewal};
 use super::denied::{end_record, is_head_denied, without_denied};
 use super::observe::Event;
 use super::shown::Shown;
 use super::{carrier, deliver};
 use crate::clock;
+use crate::policy::bounce::Trail;
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::credentials::Credential;
 use crate::policy::decide::{
@@ -21,7 +23,7 @@ use crate::policy::reason::Reason;
 use crate::policy::route::{Auth, Route};
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
-use crate::refresh::{ForBackend, Presented, SessionHandle};
+use crate::refresh::{ForBackend, Presented, SessionHandle, TokenHash};
 use crate::token::Verdict;
 
 /// A WebSocket handshake is not held longer than this: browsers show nothing while they wait.
@@ -38,6 +40,8 @@ pub struct Case<'a> {
     token: Token,
     session: Session,
     handle: Option<SessionHandle>,
+    /// A valid token is seen for the first time, without the refresh token that belongs to it.
+    first_sight: bool,
     now: Now,
     renewal: &'a mut Renewal,
 }
@@ -73,11 +77,17 @@ impl<'a> Case<'a> {
             token,
             session: Session::NotAsked,
             handle: None,
+            first_sight: false,
             now,
             renewal,
         };
         if case.waits().is_none() {
-            case.session = Session::Absent;
+            let issuers = &case.route.issuers;
+            let elsewhere = case.route.credentials.cookie
+                && !case.asked.bearer
+                && gateway.refreshes_elsewhere(&case.token, issuers);
+            case.session = if elsewhere { Session::Elsewhere } else { Session::Absent };
+            case.first_sight = elsewhere && !cached && matches!(case.token, Token::Valid(_));
         } else if !cached {
             case.note_first_sight();
         }
@@ -91,6 +101,35 @@ impl<'a> Case<'a> {
             && let Some(presented) = self.presented()
         {
             self.gateway.refresher.note_shown(&presented, self.now);
+        }
+    }
+
+    /// Does it matter what the browser brought back from the refresh path?
+    pub fn needs_trail(&self) -> bool {
+        self.first_sight || self.needs_bounce()
+    }
+
+    /// Would the request be sent to the refresh path?
+    fn needs_bounce(&self) -> bool {
+        match (&self.session, &self.token) {
+            (_, Token::Valid(_) | Token::InWindow(_)) => false,
+            (session, _) => matches!(session, Session::Elsewhere),
+        }
+    }
+
+    /// What the browser brought back from the refresh path: it is not sent there twice in vain, and
+    /// what it has kept is confirmed.
+    pub fn heed(&mut self, trail: &Trail) {
+        let access = self.shown.access().map(digest);
+        if trail.vain.is_some() && trail.vain == access && self.needs_bounce() {
+            self.session = Session::Absent;
+        }
+        if let (Some(kept), Token::Valid(verified), true) =
+            (trail.kept, &self.token, self.first_sight)
+            && Some(kept.access) == access
+        {
+            let refresh = TokenHash::from_bytes(kept.refresh);
+            self.gateway.refresher.note_kept(verified, refresh, self.now);
         }
     }
 

@@ -11,8 +11,10 @@ use super::context::{Carried, Carries, Context};
 use super::observe::Event;
 use super::respond::{Seal, seal};
 use super::shown::SeenCookies;
-use super::{Edge, Gateway, adopt, carrier};
+use super::{Edge, Gateway, adopt, bounce, carrier};
 use crate::clock;
+use crate::policy::bounce::Trail;
+use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::credentials::{Seen, refresh_value};
 use crate::policy::route::{Auth, CacheMode, Route};
@@ -97,10 +99,25 @@ async fn held(gateway: &Gateway, carried: &Carried) -> bool {
     !carried.handle.in_flight()
 }
 
+/// The Set-Cookie lines of a new pair, and by what it is known that a browser has kept it which shows
+/// its refresh token elsewhere.
+pub async fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
+    let mut lines = token_lines(gateway, new, seen).await;
+    if let Some(kept) = bounce::kept(gateway, new).filter(|_| !lines.is_empty()) {
+        let trail = Trail { kept: Some(kept), since: gateway.now().unix, ..Trail::default() };
+        lines.extend(bounce::trail_lines(gateway, trail));
+    }
+    lines
+}
+
 /// The Set-Cookie lines of a new pair, by its issuer's carrier. None at all if one cannot be written:
 /// half a session in the browser would be worse than the old one, which the session record still
 /// answers.
-pub async fn lines(gateway: &Gateway, new: &NewCookies, seen: SeenCookies) -> Vec<HeaderValue> {
+pub async fn token_lines(
+    gateway: &Gateway,
+    new: &NewCookies,
+    seen: SeenCookies,
+) -> Vec<HeaderValue> {
     let (access, refresh) = (Some(&new.access), new.refresh.as_ref());
     let leaving = Leaving { issuer: new.issuer, access, refresh, max_age_s: new.max_age_s };
     match carrier::is_one_cookie(gateway, new.issuer) {
@@ -172,7 +189,20 @@ fn refresh_lines(
     let name = gateway.issuer_names.get(usize::from(issuer.0)).filter(|_| several);
     let value = refresh_value::write(refresh.expose(), name.map(AsRef::as_ref));
     let cookies = &gateway.cookies;
-    written(cookies.set(&cookies.refresh, &value, max_age_s, seen.refresh))
+    // Where the browser does not show it, nobody knows in how many parts it holds the old value.
+    let of_path = (&cookies.refresh_path, seen.refresh_path.unwrap_or(Seen::CURRENT));
+    let everywhere = (&cookies.refresh, seen.refresh);
+    let ((names, stale), (left, left_seen)) = match gateway.carrier(issuer) {
+        Carrier::Path => (of_path, everywhere),
+        Carrier::Cookie | Carrier::Sealed | Carrier::Server => {
+            (everywhere, (of_path.0, seen.refresh_path.unwrap_or_default()))
+        }
+    };
+    let mut lines = written(cookies.set(names, &value, max_age_s, stale));
+    if !lines.is_empty() && !left_seen.is_empty() {
+        lines.extend(written(cookies.expire(left, left_seen)));
+    }
+    lines
 }
 
 /// What a value that cannot be a cookie comes to: no lines, and the operator is told.
@@ -188,6 +218,9 @@ pub fn expiring(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
     let mut lines = expiring_access(gateway, seen);
     lines.extend(expiring_refresh(gateway, seen));
     lines.extend(expiring_session(gateway, seen));
+    if gateway.endpoints.bounces {
+        lines.extend(written(gateway.cookies.expire(&gateway.cookies.bounced, Seen::default())));
+    }
     lines
 }
 
@@ -196,7 +229,17 @@ pub fn expiring_access(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue>
 }
 
 pub fn expiring_refresh(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
-    written(gateway.cookies.expire(&gateway.cookies.refresh, seen.refresh))
+    let mut lines = written(gateway.cookies.expire(&gateway.cookies.refresh, seen.refresh));
+    if gateway.endpoints.bounces || seen.refresh_path.is_some_and(|seen| !seen.is_empty()) {
+        lines.extend(expiring_refresh_path(gateway, seen));
+    }
+    lines
+}
+
+/// Only the refresh cookie with a path of its own.
+pub fn expiring_refresh_path(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    let seen = seen.refresh_path.unwrap_or(Seen::CURRENT);
+    written(gateway.cookies.expire(&gateway.cookies.refresh_path, seen))
 }
 
 /// Where sessions may live in it, it goes in any case: a response under way may bring it yet.
@@ -211,7 +254,8 @@ fn expiring_session(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
 /// Every spelling there is, where the request's own could not be read.
 pub fn expiring_all(gateway: &Gateway) -> Vec<HeaderValue> {
     let (access, refresh, session) = (Seen::ALL, Seen::ALL, Seen::ALL);
-    expiring(gateway, SeenCookies { access, refresh, session, place: None })
+    let refresh_path = Some(Seen::ALL).filter(|_| gateway.endpoints.bounces);
+    expiring(gateway, SeenCookies { access, refresh, refresh_path, session, place: None })
 }
 
 /// An upstream cannot set a gateway cookie: it would choose who its next visitor is.

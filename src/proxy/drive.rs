@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::header::{HOST, REFERER};
 use pingora::proxy::Session as Request;
 
+use super::bounce;
 use super::case::{Case, Decided};
 use super::context::{Context, Passage};
 use super::deliver;
@@ -65,13 +66,21 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
         .map_err(|(reason, seen)| unreadable(gateway, ctx, asked.client, reason, seen))?;
     let asked = Asked { bearer: shown.is_bearer(), ..asked };
 
-    let case = Case::open(gateway, &route, asked, shown, now, &mut ctx.renewal).await;
+    let mut case = Case::open(gateway, &route, asked, shown, now, &mut ctx.renewal).await;
+    let trail = case.needs_trail().then(|| bounce::trail(gateway, headers, now));
+    let trail = trail.unwrap_or_default();
+    case.heed(&trail);
     let (permit, carries) = match case.decide().await {
         Decided::Forward(permit, carries) => (permit, carries),
         Decided::Answer(answer, set_cookies) => {
             let mut reply = answered(request, ctx, &route, answer);
             reply.refresh_hint = gateway.endpoints.hint(gateway, &route, &asked, answer);
             reply.set_cookies = set_cookies;
+            if answer.shape == Shape::Bounce {
+                bounce::send(gateway, request.req_header(), &mut reply, trail, now);
+            } else if answer.shape == Shape::PageToRenew {
+                reply.refresh_url = Some(gateway.endpoints.path.at(Endpoint::Refresh));
+            }
             return Err(reply);
         }
     };
@@ -153,7 +162,7 @@ fn find_endpoint(
 ) -> Step<Option<Endpoint>> {
     let head = request.req_header();
     let path = matched.unwrap_or_else(|| head.uri.path());
-    match gateway.endpoints.path.find(path, &head.method) {
+    match gateway.endpoints.path.find(path, &head.method, gateway.endpoints.bounces) {
         None => Ok(None),
         Some(endpoint::Found::Endpoint(endpoint)) => {
             ctx.endpoint = Some(endpoint);

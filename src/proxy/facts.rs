@@ -20,7 +20,11 @@ use crate::policy::route::{AnswerAs, Route, host};
 
 static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+/// What browsers said before `Sec-Purpose`.
+static PURPOSE: HeaderName = HeaderName::from_static("purpose");
+static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
 
 /// What is allowed of a head (`limits`).
 #[derive(Clone, Copy, Debug)]
@@ -233,10 +237,26 @@ pub fn may_refresh_alongside(headers: &HeaderMap, preflight: bool) -> bool {
         ["image", "font", "style", "script", "audio", "video", "track", "manifest"];
     let is_part =
         headers.get(&SEC_FETCH_DEST).is_some_and(|dest| NEVER.iter().any(|never| dest == never));
-    let is_prefetch = headers
-        .get(&SEC_PURPOSE)
-        .is_some_and(|v| v.as_bytes().windows(8).any(|w| w.eq_ignore_ascii_case(b"prefetch")));
-    !preflight && !is_part && !is_prefetch
+    !preflight && !is_part && !purpose_is_prefetch(headers, &SEC_PURPOSE)
+}
+
+/// Does a browser look ahead, for a page that nobody may ever look at?
+pub fn is_prefetch(headers: &HeaderMap) -> bool {
+    [&SEC_PURPOSE, &PURPOSE, &X_MOZ].into_iter().any(|name| purpose_is_prefetch(headers, name))
+}
+
+fn purpose_is_prefetch(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .any(|v| v.as_bytes().windows(8).any(|w| w.eq_ignore_ascii_case(b"prefetch")))
+}
+
+/// May a link of another site's have led here, so that a browser keeps its `SameSite=Strict` cookies
+/// back? One that says nothing of it may have.
+pub fn may_come_from_another_site(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(&SEC_FETCH_SITE).iter().peekable();
+    sites.peek().is_none() || sites.any(|site| site == "cross-site")
 }
 
 /// The client waits for `100 Continue` before it sends a body (RFC 9110 §10.1.1).

@@ -19,6 +19,7 @@ mod forward;
 mod deliver;
 mod carrier;
 mod adopt;
+mod bounce;
 mod inject;
 pub mod streams;
 mod page;
@@ -55,7 +56,7 @@ use crate::clock::Clock;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
-use crate::policy::decide::Answer;
+use crate::policy::decide::{Answer, Token};
 use crate::policy::identity::managed::Managed;
 use crate::policy::path::PathRules;
 use crate::policy::reason::Reason;
@@ -66,8 +67,8 @@ use crate::policy::trusted_origins::TrustedOrigins;
 use crate::refresh::{Refresher, Revocation};
 use crate::session::denials::Denials;
 use crate::session::held::HeldTokens;
-use crate::session::seal::Seals;
 use crate::session::replays::Replays;
+use crate::session::seal::Seals;
 use crate::token::Tokens;
 
 /// A connection error is tried once more, perhaps at another server.
@@ -126,6 +127,25 @@ impl Gateway {
     /// How browsers hold this issuer's tokens.
     fn carrier(&self, issuer: IssuerId) -> Carrier {
         self.carriers.get(usize::from(issuer.0)).copied().unwrap_or_default()
+    }
+
+    /// Do browsers show this issuer's refresh token at the refresh path only?
+    fn is_scoped(&self, issuer: IssuerId) -> bool {
+        let refreshes = self.waits.get(usize::from(issuer.0)).copied().flatten().is_some();
+        refreshes && self.carrier(issuer) == Carrier::Path
+    }
+
+    /// Would the refresh token of whoever shows this access token come to the refresh path only?
+    fn refreshes_elsewhere(&self, token: &Token, issuers: &[IssuerId]) -> bool {
+        match token {
+            Token::Broken(Reason::Revoked) => false,
+            Token::Valid(known) | Token::InWindow(known) | Token::Expired(known) => {
+                self.is_scoped(known.issuer)
+            }
+            Token::Absent | Token::Broken(_) | Token::KeysUnavailable { .. } => {
+                issuers.iter().any(|issuer| self.is_scoped(*issuer))
+            }
+        }
     }
 }
 

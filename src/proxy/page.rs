@@ -38,6 +38,12 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
             ("Please reload", "Your browser sent a cookie twice. It was reset; reload the page.")
         }
         Reason::NothingToRefresh => ("Please log in", "There is no session to renew."),
+        Reason::RefreshLoop => (
+            "Your browser does not keep your session",
+            "It was renewed several times in a row, and each time your browser came back without it. \
+             Allow this site to keep cookies, or delete the ones it has, and open the page again. If \
+             that does not help, the clocks of this site's servers may differ.",
+        ),
         Reason::NoRoute => ("Not found", "There is nothing at this address."),
         Reason::MethodNotAllowed => ("Not possible", "This address does not take such a request."),
         Reason::BodyTooLarge => ("Too large", "What you sent is larger than is accepted here."),
@@ -58,9 +64,33 @@ pub fn words(reason: Reason) -> (&'static str, &'static str) {
 /// One page, complete, without anything from outside: no script, no image, no font.
 ///
 /// `reload_after_s` makes the page ask again by itself.
-pub fn html(reason: Reason, request_id: &str, reload_after_s: Option<u64>) -> String {
+/// `at` is an address of ours, if not the page's own.
+pub fn html(
+    reason: Reason,
+    request_id: &str,
+    reload_after_s: Option<u64>,
+    at: Option<&str>,
+) -> String {
     let (headline, advice) = words(reason);
-    page(headline, advice, reason, request_id, reload_after_s)
+    page(headline, advice, reason, request_id, reload_after_s.map(|seconds| (seconds, at)))
+}
+
+/// A page that is on its way to the refresh path: the next request is this site's own, and so has all
+/// its cookies.
+pub fn html_on_the_way(reason: Reason, request_id: &str, at: Option<&str>) -> String {
+    page("One moment", "This page opens by itself.", reason, request_id, Some((0, at)))
+}
+
+/// For somebody who sent a form while their session had to be renewed elsewhere. Their browser has
+/// what they wrote, and sends it again if this page is reloaded.
+pub fn html_to_renew(reason: Reason, request_id: &str, renew_at: Option<&str>) -> String {
+    let renew_at = renew_at.unwrap_or("/");
+    let advice = format!(
+        "Your session has to be renewed, and what you sent has not reached the application. To send it \
+         again: <a href=\"{renew_at}\" target=\"_blank\" rel=\"noopener\">renew the session in a new \
+         tab</a>, then come back to this one and reload it."
+    );
+    page("Nothing is lost yet", &advice, reason, request_id, None)
 }
 
 /// The same for somebody who sent a form. A reload would be a GET and lose what they wrote, so they
@@ -82,10 +112,13 @@ fn page(
     advice: &str,
     reason: Reason,
     request_id: &str,
-    reload_after_s: Option<u64>,
+    reload: Option<(u64, Option<&str>)>,
 ) -> String {
-    let reload = reload_after_s
-        .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"))
+    let reload = reload
+        .map(|(seconds, at)| {
+            let at = at.map(|at| format!(";url={at}")).unwrap_or_default();
+            format!("<meta http-equiv=\"refresh\" content=\"{seconds}{at}\">\n")
+        })
         .unwrap_or_default();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -98,6 +131,16 @@ fn page(
          <p><small>{reason} · {request_id}</small></p>\n</main>\n</html>\n"
     )
 }
+
+/// What the tab shows that somebody opened to renew their session.
+pub const RENEWED: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width\">\n\
+    <meta name=\"color-scheme\" content=\"light dark\">\n\
+    <title>Renewed</title>\n\
+    <style>body{font:1.1em/1.5 system-ui,sans-serif;max-width:30em;margin:15vh auto;\
+    padding:0 1em}</style>\n\
+    <main>\n<h1>Your session is renewed</h1>\n<p>Close this tab, go back to the other one and reload \
+    it: your browser sends what you wrote again.</p>\n</main>\n</html>\n";
 
 /// Asks whether a person wants to leave; the form goes to where the page came from, with its query.
 pub const LOGOUT: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -144,9 +187,9 @@ fn error_word(status: u16) -> &'static str {
 /// The media type of a shape's body; `None` has no body.
 pub fn media_type(shape: Shape) -> Option<&'static str> {
     match shape {
-        Shape::Page | Shape::PageAfterForm => Some("text/html; charset=utf-8"),
+        Shape::Page | Shape::PageAfterForm | Shape::PageToRenew => Some("text/html; charset=utf-8"),
         Shape::Json => Some("application/json"),
         Shape::EventStreamRetry => Some("text/event-stream"),
-        Shape::Redirect | Shape::RedirectAfterForm => None,
+        Shape::Redirect | Shape::RedirectAfterForm | Shape::Bounce => None,
     }
 }

@@ -54,7 +54,8 @@ pub const fn status(reason: Reason) -> u16 {
         Reason::AmbiguousPath
         | Reason::BadRequest
         | Reason::ConflictingCredentials
-        | Reason::DuplicateCredential => 400,
+        | Reason::DuplicateCredential
+        | Reason::RefreshLoop => 400,
         Reason::NoRoute => 404,
         Reason::MethodNotAllowed => 405,
         Reason::NothingToRefresh => 409,
@@ -73,6 +74,11 @@ pub struct Reply {
     pub request_id: RequestId,
     /// For redirects, and as a hint to programs.
     pub login_url: Option<String>,
+    /// Where a browser is sent to have its session renewed, or where a page reloads itself that is
+    /// not at its own address.
+    pub refresh_url: Option<String>,
+    /// Sent there by a page instead of a redirect, which would keep its `SameSite=Strict` cookies back.
+    pub by_page: bool,
     /// For 405.
     pub allow: Option<String>,
     /// For 401: where a page may have its session renewed, and then ask again.
@@ -84,7 +90,16 @@ pub struct Reply {
 impl Reply {
     pub fn new(answer: Answer, request_id: RequestId) -> Reply {
         let set_cookies = Vec::new();
-        Reply { answer, request_id, login_url: None, allow: None, refresh_hint: None, set_cookies }
+        Reply {
+            answer,
+            request_id,
+            login_url: None,
+            refresh_url: None,
+            by_page: false,
+            allow: None,
+            refresh_hint: None,
+            set_cookies,
+        }
     }
 
     /// The status that it is sent with.
@@ -93,7 +108,12 @@ impl Reply {
             Shape::Redirect => 302,
             Shape::RedirectAfterForm => 303,
             Shape::EventStreamRetry => 200,
-            Shape::Page | Shape::PageAfterForm | Shape::Json => status(self.answer.reason),
+            Shape::Bounce if !self.by_page => 307,
+            Shape::Page
+            | Shape::PageAfterForm
+            | Shape::PageToRenew
+            | Shape::Bounce
+            | Shape::Json => status(self.answer.reason),
         }
     }
 
@@ -124,12 +144,16 @@ impl Reply {
         let body = self.body(status);
         let mut head = ResponseHeader::build(status, Some(10))?;
         head.insert_header(CONTENT_LENGTH, body.len())?;
-        if let Some(media_type) = page::media_type(shape) {
+        let by_page = shape == Shape::Bounce && self.by_page;
+        if let Some(media_type) = page::media_type(if by_page { Shape::Page } else { shape }) {
             head.insert_header(CONTENT_TYPE, media_type)?;
             head.insert_header("X-Content-Type-Options", "nosniff")?;
         }
         match shape {
-            Shape::Page | Shape::PageAfterForm => {
+            Shape::Bounce if !by_page => {
+                head.insert_header("Location", self.refresh_url.as_deref().unwrap_or("/"))?;
+            }
+            Shape::Page | Shape::PageAfterForm | Shape::PageToRenew | Shape::Bounce => {
                 head.insert_header(
                     "Content-Security-Policy",
                     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -164,14 +188,20 @@ impl Reply {
         match shape {
             Shape::Page => {
                 let reload = retry_after_s.map(|s| s.clamp(*RELOAD_S.start(), *RELOAD_S.end()));
-                page::html(reason, id, reload).into()
+                page::html(reason, id, reload, self.refresh_url.as_deref()).into()
+            }
+            Shape::PageToRenew => {
+                page::html_to_renew(reason, id, self.refresh_url.as_deref()).into()
+            }
+            Shape::Bounce if self.by_page => {
+                page::html_on_the_way(reason, id, self.refresh_url.as_deref()).into()
             }
             Shape::PageAfterForm => page::html_after_form(reason, id).into(),
             Shape::Json => page::json(status, reason, id, self.login_url.as_deref()).into(),
             Shape::EventStreamRetry => {
                 format!("retry: {}\n\n", retry_after_s.unwrap_or(1).max(1) * 1000).into()
             }
-            Shape::Redirect | Shape::RedirectAfterForm => Bytes::new(),
+            Shape::Redirect | Shape::RedirectAfterForm | Shape::Bounce => Bytes::new(),
         }
     }
 }

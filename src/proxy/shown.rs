@@ -14,7 +14,7 @@ use super::carrier::{sealed, server};
 use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::credentials::authorization::Authorization;
-use crate::policy::credentials::{CookieValue, Cookies, Credential, Seen, refresh_value};
+use crate::policy::credentials::{CookieValue, Cookies, Credential, Held, Seen, refresh_value};
 use crate::policy::kept::{Handle, Kept, SessionValue};
 use crate::policy::reason::Reason;
 use crate::policy::route::{Auth, CredentialKinds, Route};
@@ -27,6 +27,8 @@ pub struct Shown<'a> {
     pub credential: Credential<'a>,
     pub refresh: Option<(IssuerId, Cow<'a, str>)>,
     pub seen: SeenCookies,
+    /// The refresh token came in a cookie that its issuer's carrier does not use: it moves.
+    misplaced: bool,
 }
 
 /// The spellings under which the gateway's cookies came.
@@ -34,6 +36,8 @@ pub struct Shown<'a> {
 pub struct SeenCookies {
     pub access: Seen,
     pub refresh: Seen,
+    /// Of the refresh cookie with a path of its own; `None`: it could not come here.
+    pub refresh_path: Option<Seen>,
     pub session: Seen,
     /// Where the gateway holds the tokens of the handle that came.
     pub place: Option<Place>,
@@ -89,7 +93,8 @@ impl<'a> Shown<'a> {
         };
         if anonymous {
             let seen = SeenCookies::default();
-            return Ok(Read::Shown(Shown { credential: Credential::None, refresh: None, seen }));
+            let credential = Credential::None;
+            return Ok(Read::Shown(Shown { credential, refresh: None, seen, misplaced: false }));
         }
         Shown::read_from(gateway, headers, route.credentials, &route.issuers)
     }
@@ -109,6 +114,7 @@ impl<'a> Shown<'a> {
         let seen = SeenCookies {
             access: cookies.access.seen,
             refresh: cookies.refresh.seen,
+            refresh_path: None,
             session: cookies.session.seen,
             place: None,
         };
@@ -132,10 +138,11 @@ impl<'a> Shown<'a> {
             }
         }
         let refresh = choose(&mut cookies, gateway, kept.as_ref(), issuers);
-        Shown::judged(&cookies, &authorization, kinds, refresh, seen).map(Read::Shown)
+        Shown::judged(gateway, &cookies, &authorization, kinds, refresh, seen).map(Read::Shown)
     }
 
     fn judged(
+        gateway: &Gateway,
         cookies: &Cookies<'a>,
         authorization: &Authorization<'a>,
         kinds: CredentialKinds,
@@ -153,7 +160,48 @@ impl<'a> Shown<'a> {
                 Credential::Bearer(_) | Credential::Broken { bearer: true } => false,
             };
         seen.place = seen.place.filter(|_| uses_cookies);
-        Ok(Shown { credential, refresh: refresh.filter(|_| uses_cookies), seen })
+        let refresh = refresh.filter(|_| uses_cookies);
+        let misplaced = refresh.as_ref().is_some_and(|(issuer, _)| gateway.is_scoped(*issuer));
+        Ok(Shown { credential, refresh, seen, misplaced })
+    }
+
+    /// Reads the refresh cookie that comes to the refresh path only. Under carrier `path` it goes
+    /// before one that was left from another carrier, and under another carrier behind.
+    ///
+    /// # Errors
+    /// `DuplicateCredential`.
+    pub fn read_refresh_path(
+        &mut self,
+        gateway: &Gateway,
+        headers: &'a HeaderMap,
+        issuers: &[IssuerId],
+    ) -> Result<(), Reason> {
+        if self.is_bearer() {
+            return Ok(());
+        }
+        let lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
+        let held = Held::read(lines, &gateway.cookies.refresh_path);
+        self.seen.refresh_path = Some(held.seen);
+        let read = match held.value {
+            CookieValue::Text(value) => read_refresh(value, gateway, issuers),
+            CookieValue::Duplicate => return Err(Reason::DuplicateCredential),
+            CookieValue::Absent | CookieValue::Broken => None,
+        };
+        if let Some((issuer, token)) = read
+            && (gateway.is_scoped(issuer) || self.refresh.is_none())
+        {
+            self.misplaced = !gateway.is_scoped(issuer) || held.seen.only_old_names();
+            self.refresh = Some((issuer, token));
+        }
+        Ok(())
+    }
+
+    /// Forgets a refresh token that was left in the cookie of another carrier's: nothing but an access
+    /// token of the same session can say that it is not one that somebody has logged out of.
+    pub fn forget_unvouched(&mut self, gateway: &Gateway) {
+        if self.seen.refresh_path.is_some_and(|seen| !seen.is_empty()) && self.misplaced {
+            self.refresh.take_if(|(issuer, _)| !gateway.is_scoped(*issuer));
+        }
     }
 
     pub fn is_bearer(&self) -> bool {
@@ -172,7 +220,9 @@ impl<'a> Shown<'a> {
         let (issuer, token) = self.refresh.as_ref()?;
         let moves = match gateway.carrier(*issuer) {
             Carrier::Cookie | Carrier::Path => {
-                !self.seen.session.is_empty() || self.seen.refresh.only_old_names()
+                self.misplaced
+                    || !self.seen.session.is_empty()
+                    || self.seen.refresh.only_old_names()
             }
             Carrier::Sealed | Carrier::Server => true,
         };
@@ -222,7 +272,7 @@ impl<'a> Pending<'a> {
                 None
             }
         };
-        Shown::judged(&cookies, &authorization, kinds, refresh, seen)
+        Shown::judged(gateway, &cookies, &authorization, kinds, refresh, seen)
     }
 }
 

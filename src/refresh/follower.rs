@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::Refresher;
 use super::board::Shared;
+use super::hash::TokenHash;
 use super::ledger::Visitor;
 use super::record::{Followed, Newest};
 use super::sync::pull;
@@ -35,21 +36,36 @@ pub enum Standing {
 pub struct Follower {
     shared: Arc<Shared>,
     visitor: Visitor,
-    refresh: Secret,
+    /// `None`: it was not shown, and only what this gateway knows is known.
+    refresh: Option<Secret>,
 }
 
 impl Refresher {
     /// Ties a stream to the session of the refresh token that opened it. `None`: nothing is
     /// refreshed for this issuer.
     pub fn follow(&self, access: &Arc<Verified>, refresh: Secret) -> Option<Follower> {
+        let hash = self.hash(access.issuer, &refresh)?;
+        Some(self.follower(access, hash, Some(refresh)))
+    }
+
+    /// As [`Refresher::follow`], by the name of the refresh token, which a browser shows elsewhere.
+    pub fn follow_named(&self, access: &Arc<Verified>, refresh: TokenHash) -> Follower {
+        self.follower(access, refresh, None)
+    }
+
+    fn follower(
+        &self,
+        access: &Arc<Verified>,
+        hash: TokenHash,
+        refresh: Option<Secret>,
+    ) -> Follower {
         let issuer = access.issuer;
-        let hash = self.hash(issuer, &refresh)?;
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let visitor = Visitor { issuer, client, hash, access: Some(access.clone()) };
         let mut followed = self.shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
         *followed.entry(hash).or_default() += 1;
         drop(followed);
-        Some(Follower { shared: self.shared.clone(), visitor, refresh })
+        Follower { shared: self.shared.clone(), visitor, refresh }
     }
 
     /// Changes whenever a session is over: the time to ask [`Follower::is_over`].
@@ -74,7 +90,9 @@ impl Follower {
     /// How the session stands, here and in the store. If the store is away, what is known here is the
     /// best there is.
     pub async fn standing(&self, now: Now) -> Standing {
-        let _ = pull(&self.shared, &self.visitor, &self.refresh).await;
+        if let Some(refresh) = &self.refresh {
+            let _ = pull(&self.shared, &self.visitor, refresh).await;
+        }
         let Newest { until, spent } = match self.followed(now) {
             Followed::Unknown => return Standing::AsItWas,
             Followed::Over => return Standing::Over,

@@ -27,6 +27,16 @@ impl TokenHash {
         first
     }
 
+    /// For what a browser keeps, sealed.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// What [`TokenHash::to_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> TokenHash {
+        TokenHash(bytes)
+    }
+
     /// All 32 hex digits, for the keys of a store.
     pub fn to_hex(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))

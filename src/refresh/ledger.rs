@@ -126,6 +126,17 @@ impl Ledger {
         self.sessions.find(visitor.hash, now).is_some()
     }
 
+    /// Notes that a browser has kept what came with this refresh token, which it shows elsewhere. That
+    /// is no use of an old one.
+    pub fn note_kept(&mut self, visitor: &Visitor, now: Now) {
+        let Some(found) = self.sessions.find(visitor.hash, now) else { return };
+        let shown = visitor.shown(found);
+        let confirmed = self.sessions.step(found.id, |record| {
+            record.note_shown(shown, now).then(|| record.refresh_generation())
+        });
+        self.confirmed(found.id, confirmed.flatten());
+    }
+
     /// What it is worth, uncounted. The session is named only to those who may have its head.
     pub fn view(&mut self, visitor: &Visitor, now: Now) -> (View, Option<SessionId>) {
         let rest = self.endpoints.get(&visitor.issuer).and_then(|end| end.rest(now));

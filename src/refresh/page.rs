@@ -2,10 +2,15 @@
 //!
 //! The same records and flights as for every request; metrics tell them apart (`trigger="client"`).
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::{Prospect, SessionHandle};
+use super::handle::{NewCookies, Prospect, SessionHandle};
+use super::hash::TokenHash;
+use super::ledger::Visitor;
 use super::{Presented, Refresher};
+use crate::policy::claims::Verified;
 use crate::policy::decide::Session;
 use crate::policy::time::Now;
 
@@ -18,6 +23,24 @@ impl Refresher {
             return Prospect { over: true, life_left: None };
         };
         self.shared.step(|board| board.ledger.prospect(&visitor, now))
+    }
+
+    /// What names the refresh token of these cookies.
+    pub fn name_of_new(&self, new: &NewCookies) -> Option<TokenHash> {
+        self.hash(new.issuer, new.refresh.as_ref()?)
+    }
+
+    /// As [`Refresher::note_shown`], of a browser that shows its refresh token elsewhere: what it shows
+    /// here is the access token that came along. Another gateway's session is not looked for: a store
+    /// is asked by the refresh token itself.
+    pub fn note_kept(&self, access: &Arc<Verified>, refresh: TokenHash, now: Now) {
+        let visitor = Visitor {
+            issuer: access.issuer,
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            hash: refresh,
+            access: Some(Arc::clone(access)),
+        };
+        self.shared.step(|board| board.ledger.note_kept(&visitor, now));
     }
 
     /// [`Refresher::look_up`] for a page that asks to have its session renewed.

@@ -404,7 +404,7 @@ async fn a_session_of_four_cookies_goes_out_and_comes_back_and_a_longer_one_neve
 #[tokio::test(flavor = "multi_thread")]
 async fn the_carrier_changes_and_nobody_is_logged_out() {
     // Each step's gateway finds what the one before it wrote, and writes it its own way.
-    let redis = Redis::start().await;
+    let redis = Redis::used().await;
     let line = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
     let (backend, upstream) = (Backend::start().await, Upstream::start().await);
     let plain = ["__Host-access", "__Host-refresh"];
@@ -533,7 +533,7 @@ struct Two {
 
 impl Two {
     async fn start() -> Two {
-        let redis = Redis::start().await;
+        let redis = Redis::used().await;
         let line = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
         let (backend, upstream) = (Backend::start().await, Upstream::start().await);
         let yaml = place(&yaml("server", &line), &backend, &upstream);
@@ -690,7 +690,7 @@ async fn a_logout_without_the_store_is_told_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_store_too_only_who_has_read_the_newest_pair_writes_and_never_after_a_logout() {
-    let redis = Redis::start().await;
+    let redis = Redis::used().await;
     let one = || {
         let address = StoreAddress::parse(&redis.url()).expect("a URL of ours");
         let settings = StoreSettings { address, password: None, key: Secret::new(KEY) };

@@ -11,6 +11,7 @@ mod expired;
 mod window;
 mod endpoints;
 mod inject;
+mod bounce;
 mod failures;
 mod tables;
 mod carriers;

@@ -1,14 +1,21 @@
 //! The page script in a real browser: whatever its clock says, its tabs have the session renewed
 //! once a period, and nobody sees it.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fantoccini::Client;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::browser::browser;
+use super::support::backend::Counts;
+use super::support::keys;
 use super::support::parts::Program;
+use super::support::wire::{self, Guard};
 use super::support::*;
 
 /// As an app would send it: the script first. Before it stands what the story looks at, and what
@@ -151,4 +158,110 @@ async fn a_page_is_told_once_that_the_session_is_over() {
     assert_eq!((here, there), (once.clone(), once));
     let vain = "evergate_requests_total{code=\"409\",method=\"POST\",route=\"gateway:refresh\"}";
     assert_eq!(tabs.world.gateway.metrics().await.value(vain), 1.0, "nobody asks twice in vain");
+}
+
+/// What a browser sends, head by head, on its way to the gateway.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Recorder {
+    /// Stands before the gateway from now on.
+    async fn before(&self, gateway: SocketAddr) -> (SocketAddr, Guard) {
+        let record = self.clone();
+        wire::listen(move |stream| {
+            let record = record.clone();
+            async move {
+                let (mut from, mut to) = stream.into_inner().into_split();
+                let onward = TcpStream::connect(gateway).await.expect("the gateway listens");
+                let (mut back, mut on) = onward.into_split();
+                let index = {
+                    let mut all = record.0.lock().expect("no panic");
+                    all.push(Vec::new());
+                    all.len() - 1
+                };
+                let sent = async {
+                    let mut buffer = [0; 8192];
+                    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                        let bytes = &buffer[..read];
+                        record.0.lock().expect("no panic")[index].extend(bytes);
+                        if on.write_all(bytes).await.is_err() {
+                            break;
+                        }
+                    }
+                };
+                let answered = tokio::io::copy(&mut back, &mut to);
+                tokio::select! { () = sent => (), _ = answered => () }
+            }
+        })
+        .await
+    }
+
+    /// The target of every request, with the names and values of its cookies in one line.
+    fn requests(&self) -> Vec<(String, String)> {
+        let mut requests: Vec<(String, String)> = Vec::new();
+        for bytes in &*self.0.lock().expect("no panic") {
+            for line in String::from_utf8_lossy(bytes).split("\r\n") {
+                if let Some(request) = line.strip_suffix(" HTTP/1.1") {
+                    let target = request.split(' ').next_back().unwrap_or_default();
+                    requests.push((target.to_string(), String::new()));
+                } else if let (Some(cookies), Some((_, seen))) =
+                    (line.to_ascii_lowercase().strip_prefix("cookie: "), requests.last_mut())
+                {
+                    *seen += cookies;
+                }
+            }
+        }
+        requests
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_carrier_path_the_refresh_token_travels_to_the_refresh_path_only() {
+    let keys = "s3cret, carrier: path }\ncookies: { secure: false }";
+    let world = World::changed("s3cret }", keys).await;
+    let script = "<!doctype html><script src=\"/_evergate/script.js\"></script>";
+    world.upstream.page("/static/app", "<!doctype html>");
+    world.upstream.page("/app?a=b", script);
+    let recorder = Recorder::default();
+    let (address, _guard) = recorder.before(world.gateway.address).await;
+    let (_driver, browser) = browser().await;
+    let goto = async |path: &str| browser.goto(&format!("http://{address}{path}")).await;
+    let run = async |script: &str| {
+        let script = format!(
+            "const done = arguments[0]; (async () => {{ {script} }})().then(done, e => done(String(e)))"
+        );
+        browser.execute_async(&script, Vec::new()).await.expect("the script runs")
+    };
+    let life = Duration::from_secs(keys::LIFE_S + 1);
+
+    goto("/static/app").await.expect("a page");
+    run("await fetch('/auth/login', { method: 'POST', body: 'user=alice', redirect: 'manual' })")
+        .await;
+    world.skip(life);
+    goto("/app?a=b").await.expect("a page, by way of the refresh path");
+    assert_eq!(
+        browser.current_url().await.expect("a page").as_str(),
+        format!("http://{address}/app?a=b")
+    );
+    assert_eq!(world.backend.counts().grants, 1);
+    world.skip(life);
+    let ten = "return (await Promise.all([...Array(10)].map((_, i) => fetch('/data/' + i)))).map(a => a.status)";
+    assert_eq!(run(ten).await, json!([200; 10].to_vec()));
+    assert_eq!(world.backend.counts().grants, 2, "ten fetches, one refresh");
+    let out = "const out = await fetch('/_evergate/logout', { method: 'POST', headers: { 'X-Evergate': '1' } });
+               return [out.status, (await fetch('/data/x')).status]";
+    assert_eq!(run(out).await, json!([204, 401]));
+
+    let requests = recorder.requests();
+    let with_token = requests.iter().filter(|(_, cookies)| cookies.contains("evergate_refresh"));
+    let targets: Vec<&str> =
+        with_token.map(|(target, _)| target.split('?').next().unwrap_or_default()).collect();
+    assert!(requests.len() > 20 && targets.len() >= 3, "{requests:?}");
+    assert!(targets.iter().all(|target| *target == "/_evergate/refresh"), "{targets:?}");
+    let app = world.upstream.record.all();
+    assert!(
+        app.iter()
+            .all(|seen| seen.head.get("cookie").is_none_or(|line| !line.contains("evergate_")))
+    );
+    assert_eq!(world.backend.counts(), Counts { grants: 2, reuses: 0, unknown: 0 });
 }

@@ -152,6 +152,32 @@ async fn streams_survive_a_refresh_by_another_tab_and_end_after_the_last_token()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_survive_a_refresh_though_they_do_not_show_their_refresh_token() {
+    let world = World::changed("s3cret }", "s3cret, carrier: path }").await;
+    let mut browser = Browser::new(world.gateway.address);
+    browser.submit("/auth/login", "user=alice").await;
+    let kept = |names: &[&'static str]| {
+        let pairs = names.iter().map(|name| format!("{name}={}", browser.jar[*name]));
+        pairs.collect::<Vec<_>>().join("; ")
+    };
+    let (own, told) = (kept(&["__Host-access"]), kept(&["__Host-access", "__Host-bounced"]));
+    let mut open = Open::by(&world.gateway, |ask| ask.header("Cookie", &told)).await;
+    let mut untied = Open::by(&world.gateway, |ask| ask.header("Cookie", &own)).await;
+
+    world.skip(LIFE - S(20));
+    let wish = post("/_evergate/refresh", "").fetch().header("X-Evergate", "1");
+    assert_eq!(browser.send(wish).await.cookies().len(), 3, "renewed");
+    world.skip(S(20) + GRACE + S(5));
+
+    open.last(SOON).await;
+    untied.end(SOON).await;
+    assert_eq!(world.backend.counts().grants, 1);
+    world.skip(LIFE);
+    open.end(SOON).await;
+    assert_eq!(cut(&world.gateway).await, counts([("expired", 4.0)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_end_within_the_grace_after_their_token_and_not_before_it() {
     let world = World::start().await;
     let pair = world.backend.login("alice", |token| token.aged(0));

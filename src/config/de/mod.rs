@@ -92,9 +92,6 @@ fn unknown_word(found: &Found<'_>, known: &[&'static str], hidden: bool) -> Prob
         Kind::Text(word) => word.as_str(),
         _ => found.path.last().copied().unwrap_or_default(),
     };
-    if later::is_word(&found.path, word) {
-        return Problem::error(format!("`{word}` is not supported yet"));
-    }
     let what = if hidden { "unknown word".to_owned() } else { format!("unknown word `{word}`") };
     Problem::error(what).nearest(word, known.iter().copied())
 }

@@ -6,6 +6,7 @@ use crate::config::raw::refresh::Carrier;
 use crate::config::raw::store::Kind;
 use crate::config::reports::{KeyPath, Problem};
 use crate::config::{ListenAddress, ListenerSettings, SharedStore};
+use crate::policy::endpoint::{Endpoint, GatewayPath};
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::{CookieNames, CookieSettings, PARTS_MAX, SameSite};
 
@@ -17,7 +18,11 @@ const KEYS_MAX: usize = 8;
 const KEY_BYTES_MIN: usize = 32;
 const KEY_FORM: &str = "expected at least 32 random bytes, as `openssl rand -base64 32` prints";
 
-pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSettings {
+pub fn cookies(
+    cx: &mut Context<'_>,
+    listeners: &[ListenerSettings],
+    gateway_path: &GatewayPath,
+) -> CookieSettings {
     let raw = &cx.raw.cookies;
     let at = KeyPath::root().key("cookies");
     let far = listeners.iter().find(|listener| !is_loopback(&listener.address));
@@ -28,14 +33,29 @@ pub fn cookies(cx: &mut Context<'_>, listeners: &[ListenerSettings]) -> CookieSe
     if raw.same_site == raw::SameSite::None && !raw.secure {
         cx.error(&at.key("same_site"), "browsers refuse `none` without `secure`", "lax or strict");
     }
-    let access = names(cx, &at.key("access"), &raw.access);
-    let refresh = names(cx, &at.key("refresh"), &raw.refresh);
-    let session = names(cx, &at.key("session"), &raw.session);
-    distinct(cx, &at, &[("access", &access), ("refresh", &refresh), ("session", &session)]);
+    let access = names(cx, &at.key("access"), &raw.access, "/".into());
+    let refresh = names(cx, &at.key("refresh"), &raw.refresh, "/".into());
+    let scope = gateway_path.at(Endpoint::Refresh);
+    let refresh_path = names(cx, &at.key("refresh_path"), &raw.refresh_path, scope.into());
+    let session = names(cx, &at.key("session"), &raw.session, "/".into());
+    let bounced = CookieNames {
+        name: if raw.secure { "__Host-bounced" } else { "evergate_bounced" }.into(),
+        accept: Vec::new(),
+        path: "/".into(),
+    };
+    let configured = [
+        ("access", &access),
+        ("refresh", &refresh),
+        ("refresh_path", &refresh_path),
+        ("session", &session),
+    ];
+    distinct(cx, &at, &bounced, &configured);
     CookieSettings {
         access,
         refresh,
+        refresh_path,
         session,
+        bounced,
         same_site: match raw.same_site {
             raw::SameSite::Lax => SameSite::Lax,
             raw::SameSite::Strict => SameSite::Strict,
@@ -99,10 +119,12 @@ fn is_loopback(address: &ListenAddress) -> bool {
     }
 }
 
-fn names(cx: &mut Context<'_>, at: &KeyPath, raw: &Cookie) -> CookieNames {
+fn names(cx: &mut Context<'_>, at: &KeyPath, raw: &Cookie, path: Box<str>) -> CookieNames {
     let secure = cx.raw.cookies.secure;
     let name = raw.name.clone().unwrap_or_default();
-    let usable = well_formed(&name).and_then(|()| prefix_allowed(&name, secure));
+    let usable = well_formed(&name)
+        .and_then(|()| prefix_allowed(&name, secure))
+        .and_then(|()| host_prefix_allowed(&name, &path));
     cx.ok(&at.key("name"), usable);
     cx.at_most(&at.key("accept"), raw.accept.0.len(), ACCEPT_MAX);
     for (index, old) in raw.accept.0.iter().enumerate() {
@@ -111,6 +133,7 @@ fn names(cx: &mut Context<'_>, at: &KeyPath, raw: &Cookie) -> CookieNames {
     CookieNames {
         name: name.into(),
         accept: raw.accept.0.iter().map(|old| old.as_str().into()).collect(),
+        path,
     }
 }
 
@@ -125,10 +148,24 @@ fn prefix_allowed(name: &str, secure: bool) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Browsers keep a `__Host-` cookie only with `Path=/` (RFC 6265bis §4.1.3.2).
+fn host_prefix_allowed(name: &str, path: &str) -> Result<(), Problem> {
+    if path != "/" && name.to_ascii_lowercase().starts_with("__host-") {
+        return Err(Problem::error("browsers drop such a cookie with a path of its own")
+            .expected("expected another prefix, such as `__Secure-`"));
+    }
+    Ok(())
+}
+
 /// No name may be read as two things, parts of long values included.
-fn distinct(cx: &mut Context<'_>, at: &KeyPath, cookies: &[(&str, &CookieNames)]) {
-    let mut all: Vec<(KeyPath, &str)> = Vec::new();
-    for (key, names) in cookies {
+fn distinct(
+    cx: &mut Context<'_>,
+    at: &KeyPath,
+    bounced: &CookieNames,
+    configured: &[(&str, &CookieNames)],
+) {
+    let mut all: Vec<(KeyPath, &str)> = vec![(at.clone(), &bounced.name)];
+    for (key, names) in configured {
         let at = at.key(key);
         all.push((at.key("name"), &names.name));
         let accept = names.accept.iter().enumerate();

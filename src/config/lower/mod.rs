@@ -43,7 +43,6 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     let admin = server::admin(cx, &listeners);
     let limits = server::limits(cx);
     let threads = server::threads(cx);
-    let cookies = cookies::cookies(cx, &listeners);
     let mut upstreams = upstreams::upstreams(cx);
     let issuers = issuers::issuers(cx);
     let store = store::store(cx);
@@ -58,6 +57,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     order::weaker(cx, &routes);
     let gateway_path = endpoints::path(cx, &routes);
     let trusted_origins = csrf::trusted_origins(cx, &routes);
+    let cookies = cookies::cookies(cx, &listeners, &gateway_path);
     let public = order::public(&routes);
     let managed_headers = identity::managed(&identity, &routes);
     let config = Config {

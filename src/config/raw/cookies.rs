@@ -19,6 +19,9 @@ pub struct Cookies {
     /// Holds both with `carrier: sealed`, a handle to both with `carrier: server`. Default name:
     /// `__Host-session`, with `secure: false` `evergate_session`.
     pub session: Cookie,
+    /// Holds the refresh token of `carrier: path`, which the browser sends to the gateway's refresh
+    /// path only. Default name: `__Secure-refresh`, with `secure: false` `evergate_refresh_path`.
+    pub refresh_path: Cookie,
     /// Secrets that seal what only gateways may read, 32 bytes or more each, the same for all gateways:
     /// the first seals, all open. Default: derived from `store.key`, else drawn at each start.
     pub encryption_keys: Vec<SecretSource>,
@@ -53,6 +56,7 @@ impl Default for Cookies {
             access: Cookie::default(),
             refresh: Cookie::default(),
             session: Cookie::default(),
+            refresh_path: Cookie::default(),
             encryption_keys: Vec::new(),
             same_site: SameSite::Lax,
             secure: true,

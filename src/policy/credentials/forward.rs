@@ -22,9 +22,7 @@ pub fn strip<'a>(
     also: &[&str],
 ) -> Forwarded {
     let hidden = |name: &[u8]| {
-        is_ours(name, &settings.access)
-            || is_ours(name, &settings.refresh)
-            || is_ours(name, &settings.session)
+        settings.all().iter().any(|names| is_ours(name, names))
             || also.iter().any(|other| name == other.as_bytes())
     };
     let mut lines = lines.into_iter().peekable();

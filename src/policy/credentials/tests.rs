@@ -8,11 +8,14 @@ fn settings() -> CookieSettings {
     let names = |name: &str, old: &str| CookieNames {
         name: name.into(),
         accept: vec![old.into(), format!("{old}_2").into()],
+        path: "/".into(),
     };
     CookieSettings {
         access: names("__Host-access", "old_at"),
         refresh: names("__Host-refresh", "old_rt"),
         session: names("__Host-session", "old_st"),
+        refresh_path: names("__Secure-refresh", "old_prt"),
+        bounced: names("__Host-bounced", "old_bounced"),
         same_site: SameSite::Lax,
         secure: true,
     }

@@ -36,7 +36,7 @@ pub fn wish(token: &Token, session: &Session) -> Wish {
                 Wish::LookUp
             }
         },
-        Session::Absent => refused(Reason::NothingToRefresh),
+        Session::Absent | Session::Elsewhere => refused(Reason::NothingToRefresh),
         Session::Live => Wish::Renew,
         Session::Cooling { retry_after_s } => match token {
             // It has time: whoever has none goes first.
@@ -145,6 +145,7 @@ mod tests {
     fn what_is_known_of_the_session_decides_for_every_token() {
         for (session, expected) in [
             (Session::Absent, "nothing_to_refresh"),
+            (Session::Elsewhere, "nothing_to_refresh"),
             (Session::Live, "renew"),
             (Session::Fresh(head("alice")), "granted alice"),
             (Session::Renewed(head("alice")), "granted alice"),

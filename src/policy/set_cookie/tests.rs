@@ -4,10 +4,17 @@ use super::*;
 use crate::policy::credentials::{CookieValue, Cookies};
 
 fn settings() -> CookieSettings {
+    let names = |name: &str, accept, path: &str| CookieNames {
+        name: name.into(),
+        accept,
+        path: path.into(),
+    };
     CookieSettings {
-        access: CookieNames { name: "__Host-access".into(), accept: vec!["old".into()] },
-        refresh: CookieNames { name: "__Host-refresh".into(), accept: Vec::new() },
-        session: CookieNames { name: "__Host-session".into(), accept: Vec::new() },
+        access: names("__Host-access", vec!["old".into()], "/"),
+        refresh: names("__Host-refresh", Vec::new(), "/"),
+        refresh_path: names("__Secure-refresh", Vec::new(), "/_evergate/refresh"),
+        session: names("__Host-session", Vec::new(), "/"),
+        bounced: names("__Host-bounced", Vec::new(), "/"),
         same_site: SameSite::Lax,
         secure: true,
     }

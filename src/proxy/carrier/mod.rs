@@ -93,6 +93,8 @@ fn session_cookie(
     }
     let mut lines = written(cookies.expire_seen(&cookies.access, seen.access));
     lines.extend(written(cookies.expire_seen(&cookies.refresh, seen.refresh)));
+    let path = seen.refresh_path.unwrap_or_default();
+    lines.extend(written(cookies.expire_seen(&cookies.refresh_path, path)));
     lines.extend(session);
     lines
 }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::{Asking, Ending, client_of, our_form};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Client;
+use crate::policy::endpoint::Endpoint;
 use crate::policy::return_to;
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
@@ -33,6 +34,8 @@ use crate::token::Verdict;
 
 /// How long the answer waits until the other gateways can know; they are told later, too.
 const STORE_WAIT: Duration = Duration::from_millis(500);
+/// Marks a logout that was sent on to the refresh path.
+const ON_ITS_WAY: &str = "logout";
 static CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 static REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 
@@ -43,6 +46,11 @@ pub(super) async fn serve(gateway: &Gateway, request: &Request, ctx: &Context) -
     }
     let asking = read(gateway, &head.headers, ctx).await?;
     let access = known(&asking.token);
+    if ctx.endpoint == Some(Endpoint::Logout) && asking.refreshes_elsewhere(gateway) {
+        // Whatever becomes of the second half: this token is no proof any more.
+        end(gateway, access, None, ctx.received).await;
+        return Ok(sent_on(gateway, head.uri.query()));
+    }
     let refresh = asking.shown.refresh.as_ref();
     let refresh = refresh.map(|(issuer, token)| (*issuer, Secret::new(token.as_ref())));
     // A session that is over has no token that the backend need hear of, however often somebody leaves.
@@ -168,6 +176,23 @@ async fn read<'a>(
         reply.set_cookies = deliver::expiring_all(gateway);
         reply
     })
+}
+
+/// The refresh token comes to the refresh path only, so that is where the logout goes on: 307 keeps the
+/// method. What it says for itself comes along.
+fn sent_on(gateway: &Gateway, query: Option<&str>) -> Served {
+    let refresh = gateway.endpoints.path.at(Endpoint::Refresh);
+    let query = query.map(|query| format!("&{query}")).unwrap_or_default();
+    let to = HeaderValue::from_str(&format!("{refresh}?{ON_ITS_WAY}{query}"));
+    let alone = || HeaderValue::from_str(&format!("{refresh}?{ON_ITS_WAY}"));
+    let to = to.or_else(|_| alone()).unwrap_or(HeaderValue::from_static("/"));
+    answer(307, vec![(LOCATION, to)], Bytes::new())
+}
+
+/// Is this the second half of a logout?
+pub fn is_on_its_way(request: &Request) -> bool {
+    let query = request.req_header().uri.query().unwrap_or_default();
+    query == ON_ITS_WAY || query.strip_prefix(ON_ITS_WAY).is_some_and(|rest| rest.starts_with('&'))
 }
 
 fn confirmation() -> Served {

@@ -6,6 +6,7 @@
 
 mod session;
 mod refresh;
+mod bounced;
 mod script;
 mod backchannel;
 pub mod logout;
@@ -13,6 +14,7 @@ pub mod logout;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use pingora::proxy::Session as Request;
 
@@ -22,10 +24,10 @@ use super::context::Context;
 use super::denied::without_denied;
 use super::respond::{Reply, Served};
 use super::shown::Shown;
-use super::{Gateway, drive, facts};
+use super::{Gateway, deliver, drive, facts};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::claims::IssuerId;
-use crate::policy::decide::{Answer, Asked, Client, Token};
+use crate::policy::decide::{Answer, Asked, Client, Shape, Token};
 use crate::policy::endpoint::{Endpoint, Evidence, GatewayPath, is_our_form, is_same_origin};
 use crate::policy::reason::Reason;
 use crate::policy::route::{CredentialKinds, Route};
@@ -45,6 +47,8 @@ pub type Ending = Result<Served, Box<Reply>>;
 /// What the endpoints need for all requests.
 pub struct Endpoints {
     pub path: GatewayPath,
+    /// Browsers are sent to the refresh path (carrier `path`).
+    pub bounces: bool,
     /// All of the gateway's: whoever signed a token, the endpoints look at it.
     issuers: Vec<IssuerId>,
     metrics: Vec<RouteMetrics>,
@@ -54,12 +58,13 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    pub fn new(path: GatewayPath, issuers: usize, metrics: &Metrics) -> Endpoints {
-        let refresh = format!("{}/{}", path.as_str(), Endpoint::Refresh.name());
+    pub fn new(path: GatewayPath, bounces: bool, issuers: usize, metrics: &Metrics) -> Endpoints {
+        let refresh = path.at(Endpoint::Refresh);
         Endpoints {
             script: Script::new(&path),
             refresh: HeaderValue::from_str(&refresh).ok(),
             path,
+            bounces,
             issuers: (0..).map(IssuerId).take(issuers).collect(),
             metrics: Endpoint::ALL
                 .iter()
@@ -86,8 +91,8 @@ impl Endpoints {
         let renewable =
             route.credentials.cookie && route.issuers.iter().any(|i| waits(i).is_some());
         // Only a fetch can read it, and be tried again.
-        let helps =
-            asked.client == Client::Program && !asked.bearer && answer.reason.means_log_in();
+        let reads = asked.client == Client::Program || answer.shape == Shape::PageToRenew;
+        let helps = reads && !asked.bearer && answer.reason.means_log_in();
         self.refresh.clone().filter(|_| helps && renewable)
     }
 }
@@ -107,7 +112,13 @@ pub async fn serve(
     }
     match endpoint {
         Endpoint::Session => session::serve(gateway, &request.req_header().headers, ctx).await,
-        Endpoint::Refresh => refresh::serve(gateway, &request.req_header().headers, ctx).await,
+        Endpoint::Refresh => match request.req_header().method {
+            Method::POST if gateway.endpoints.bounces && logout::is_on_its_way(request) => {
+                logout::serve(gateway, request, ctx).await
+            }
+            Method::POST => refresh::serve(gateway, &request.req_header().headers, ctx).await,
+            _ => bounced::serve(gateway, request, ctx).await,
+        },
         Endpoint::Logout => logout::serve(gateway, request, ctx).await,
         Endpoint::Script => gateway.endpoints.script.serve(&request.req_header().headers),
         Endpoint::BackchannelLogout => backchannel::serve(gateway, request, ctx).await,
@@ -146,13 +157,30 @@ impl<'a> Asking<'a> {
         let unreadable =
             |(reason, seen)| drive::unreadable(gateway, ctx, Client::Program, reason, seen);
         let read = Shown::read_from(gateway, headers, kinds, issuers).map_err(unreadable)?;
-        let shown = read.found(gateway, ctx.received).await.map_err(unreadable)?;
+        let mut shown = read.found(gateway, ctx.received).await.map_err(unreadable)?;
+        if ctx.endpoint == Some(Endpoint::Refresh) {
+            shown.read_refresh_path(gateway, headers, issuers).map_err(|reason| {
+                // The access cookie stays: it tells whose session it is that somebody planted one for.
+                let mut reply = refusal(ctx, reason);
+                reply.set_cookies = deliver::expiring_refresh_path(gateway, shown.seen);
+                reply
+            })?;
+        }
         let (token, _) = verify(gateway, &shown, issuers, ctx.received).await;
+        if known(&token).is_none() {
+            shown.forget_unvouched(gateway);
+        }
         if let (Token::Broken(reason), Some(endpoint)) = (&token, ctx.endpoint) {
             let client = client_of(ctx);
             tracing::info!(target: "audit", route = endpoint.label(), %client, %reason, "token refused");
         }
         Ok(Asking { shown, token })
+    }
+
+    /// Has the browser a refresh token, as far as can be told here, that it does not show here?
+    fn refreshes_elsewhere(&self, gateway: &Gateway) -> bool {
+        !self.shown.is_bearer()
+            && gateway.refreshes_elsewhere(&self.token, &gateway.endpoints.issuers)
     }
 
     /// What the session is asked with; `None` where nothing can be refreshed.

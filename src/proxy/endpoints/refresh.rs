@@ -13,14 +13,15 @@ use http::HeaderMap;
 use super::session::SessionLeft;
 use super::{Asking, Ending, from_our_own_page, refusal};
 use crate::clock;
-use crate::policy::decide::{Answer, Client, Session, Token};
+use crate::policy::decide::{Answer, Client, Renewed, Session, Token};
 use crate::policy::endpoint::wish::{Wish, wish};
 use crate::policy::reason::Reason;
+use crate::policy::time::Now;
 use crate::proxy::context::Context;
 use crate::proxy::denied::is_head_denied;
 use crate::proxy::respond::{Reply, Served};
 use crate::proxy::{Gateway, carrier, deliver};
-use crate::refresh::{Presented, SessionHandle};
+use crate::refresh::{NewCookies, Presented, SessionHandle};
 
 /// [`wish`] asks for a look-up and a renewal at most once each.
 const ROUNDS_MAX: usize = 3;
@@ -34,40 +35,68 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Cont
     let Some(presented) = asking.presented(gateway, ctx) else {
         return Err(refusal(ctx, Reason::NothingToRefresh));
     };
-    ctx.renewal.token = gateway.refresher.name_of(&presented);
-    let mut attempt = Attempt { gateway, presented, session: Session::NotAsked, handle: None };
-    for _ in 0..ROUNDS_MAX {
-        match wish(&asking.token, &attempt.session) {
-            Wish::LookUp => attempt.look_up(ctx).await,
-            Wish::Renew => attempt.renew(ctx).await,
-            Wish::Unneeded => return attempt.granted(&asking, &asking.token).await,
-            Wish::Granted(head) => {
-                let token = Token::at(head.verified, gateway.now().unix);
-                return attempt.granted(&asking, &token).await;
-            }
-            Wish::Refused { reason, retry_after_s } => {
-                let answer = Answer::unrouted(Client::Program, reason);
-                let mut reply = Reply::new(Answer { retry_after_s, ..answer }, ctx.request_id);
-                reply.set_cookies = attempt.cookies(&asking).await;
-                carrier::refused(gateway, asking.shown.seen, reason, ctx.received).await;
-                return Err(Box::new(reply));
-            }
+    let (attempt, told) = Attempt::made(gateway, &asking, presented, ctx).await;
+    match told {
+        Told::Unneeded => attempt.granted(&asking, &asking.token).await,
+        Told::Granted(head) => {
+            let token = Token::at(head.verified, gateway.now().unix);
+            attempt.granted(&asking, &token).await
         }
-        attempt.refuse_denied(&asking.token, ctx).await;
+        Told::Refused { reason, retry_after_s } => {
+            let answer = Answer::unrouted(Client::Program, reason);
+            let mut reply = Reply::new(Answer { retry_after_s, ..answer }, ctx.request_id);
+            reply.set_cookies = attempt.cookies(&asking).await;
+            carrier::refused(gateway, asking.shown.seen, reason, ctx.received).await;
+            Err(Box::new(reply))
+        }
     }
-    // Unreachable while `wish` keeps its word.
-    Err(refusal(ctx, Reason::Internal))
+}
+
+/// What became of a wish.
+pub(super) enum Told {
+    /// There was nothing to do.
+    Unneeded,
+    Granted(Renewed),
+    Refused {
+        reason: Reason,
+        retry_after_s: Option<u64>,
+    },
 }
 
 /// One wish, and what was found out about it.
-struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     gateway: &'a Gateway,
     presented: Presented,
     session: Session,
     handle: Option<SessionHandle>,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    /// Looks up and renews what `presented` shows, as far as it must be.
+    pub async fn made(
+        gateway: &'a Gateway,
+        asking: &Asking<'_>,
+        presented: Presented,
+        ctx: &mut Context,
+    ) -> (Attempt<'a>, Told) {
+        ctx.renewal.token = gateway.refresher.name_of(&presented);
+        let mut attempt = Attempt { gateway, presented, session: Session::NotAsked, handle: None };
+        for _ in 0..ROUNDS_MAX {
+            match wish(&asking.token, &attempt.session) {
+                Wish::LookUp => attempt.look_up(ctx).await,
+                Wish::Renew => attempt.renew(ctx).await,
+                Wish::Unneeded => return (attempt, Told::Unneeded),
+                Wish::Granted(head) => return (attempt, Told::Granted(head)),
+                Wish::Refused { reason, retry_after_s } => {
+                    return (attempt, Told::Refused { reason, retry_after_s });
+                }
+            }
+            attempt.refuse_denied(&asking.token, ctx).await;
+        }
+        // Unreachable while `wish` keeps its word.
+        (attempt, Told::Refused { reason: Reason::Internal, retry_after_s: None })
+    }
+
     async fn look_up(&mut self, ctx: &Context) {
         let refresher = &self.gateway.refresher;
         (self.session, self.handle) =
@@ -103,13 +132,22 @@ impl Attempt<'_> {
         Ok(Served { set_cookies: self.cookies(asking).await, ..left.served() })
     }
 
-    /// The session's newest cookies, if this browser lacks them.
     async fn cookies(&self, asking: &Asking<'_>) -> Vec<http::HeaderValue> {
-        let Some(handle) = &self.handle else { return Vec::new() };
-        let Some(mut new) = handle.deliverable(self.gateway.now()).await else {
-            return Vec::new();
-        };
+        match self.new_pair(asking).await {
+            Some(new) => deliver::lines(self.gateway, &new, asking.shown.seen).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// The session's newest pair, if this browser lacks it.
+    pub async fn new_pair(&self, asking: &Asking<'_>) -> Option<NewCookies> {
+        let mut new = self.handle.as_ref()?.deliverable(self.gateway.now()).await?;
         new.refresh = new.refresh.or_else(|| asking.shown.moving(self.gateway));
-        deliver::lines(self.gateway, &new, asking.shown.seen).await
+        Some(new)
+    }
+
+    /// Notes that the browser has shown these tokens, where nothing else was to be done.
+    pub fn note_shown(&self, now: Now) {
+        self.gateway.refresher.note_shown(&self.presented, now);
     }
 }

@@ -39,7 +39,10 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &Context)
     let asking = Asking::of(gateway, headers, ctx).await?;
     let now = ctx.received;
     let presented = asking.presented(gateway, ctx);
-    let prospect = presented.map(|presented| gateway.refresher.prospect(&presented, now));
+    let prospect = match presented {
+        Some(presented) => Some(gateway.refresher.prospect(&presented, now)),
+        None => elsewhere(&asking, gateway),
+    };
     match SessionLeft::of(&asking.token, prospect, now.unix) {
         Ok(left) => Ok(left.served()),
         Err((reason, retry_after_s)) => {
@@ -48,6 +51,14 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &Context)
             Err(Box::new(Reply::new(answer, ctx.request_id)))
         }
     }
+}
+
+/// A refresh token that comes to the refresh path only is taken to be there if an access token came:
+/// whoever asks there is told what it is worth.
+fn elsewhere(asking: &Asking<'_>, gateway: &Gateway) -> Option<Prospect> {
+    let shows_one = !matches!(asking.token, Token::Absent);
+    let unknown = Prospect { over: false, life_left: None };
+    (shows_one && asking.refreshes_elsewhere(gateway)).then_some(unknown)
 }
 
 impl SessionLeft {

@@ -4,20 +4,24 @@
 //! taken [`LONG`]: then its next piece registers it. So an ordinary response costs nothing but a
 //! look at the clock for each piece, and a download that stands still shows nobody anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::{Opened, Registered};
 use crate::listen::switch_of;
+use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Passes;
+use crate::policy::route::Route;
 use crate::policy::secret::Secret;
-use crate::proxy::Edge;
 use crate::proxy::context::Context;
 use crate::proxy::shown::{Read, Shown};
+use crate::proxy::{Edge, Gateway, bounce};
+use crate::refresh::{Follower, TokenHash};
 
 /// A response that lasts longer than this is a stream.
 pub const LONG: Duration = Duration::from_secs(2);
@@ -79,18 +83,9 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context, has_frames: bool) -
     let Some(switch) = session.as_http1().and_then(|h1| switch_of((**h1.stream()).as_any())) else {
         return Streaming::Nobodys;
     };
-    // Read again from the head: to keep a copy of the refresh token for each request that might
-    // become a stream would cost all the others. One that was held by a handle is copied anyway.
     let headers = &session.req_header().headers;
-    let held = ctx.passage.as_ref().and_then(|passage| passage.carries.held.clone());
-    let refresh = held.or_else(|| match Shown::read_at_once(gateway, headers, route).ok()? {
-        Read::Shown(shown) => shown.refresh.map(|(issuer, refresh)| (issuer, Secret::new(refresh))),
-        Read::Handle(_) => None,
-    });
-    let follower = person.as_ref().zip(refresh).and_then(|(person, (issuer, refresh))| {
-        let own = issuer == person.issuer;
-        own.then(|| gateway.refresher.follow(person, refresh))?
-    });
+    let follower =
+        person.as_ref().and_then(|person| follower(gateway, headers, route, ctx, person));
     if has_frames {
         switch.follow_frames();
     }
@@ -103,6 +98,37 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context, has_frames: bool) -
         age_max: route.stream_age_max,
         switch,
     }))
+}
+
+/// Follows the session that this person's request belongs to.
+///
+/// Its refresh token is read again from the head: to keep a copy for each request that might become a
+/// stream would cost all the others. One that was held by a handle is copied anyway.
+fn follower(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    route: &Route,
+    ctx: &Context,
+    person: &Arc<Verified>,
+) -> Option<Follower> {
+    let own = |issuer: IssuerId| issuer == person.issuer;
+    if let Some((issuer, refresh)) = &ctx.passage.as_ref()?.carries.held {
+        return own(*issuer).then(|| gateway.refresher.follow(person, refresh.clone()))?;
+    }
+    let shown = match Shown::read_at_once(gateway, headers, route).ok()? {
+        Read::Shown(shown) => shown,
+        Read::Handle(_) => return None,
+    };
+    if let Some((issuer, refresh)) = shown.refresh {
+        return own(issuer).then(|| gateway.refresher.follow(person, Secret::new(refresh)))?;
+    }
+    if !gateway.is_scoped(person.issuer) || shown.is_bearer() {
+        return None;
+    }
+    // Carrier `path`: the browser says by what came with its access token whose it is.
+    let kept = bounce::trail(gateway, headers, gateway.now()).kept?;
+    let told = shown.access().map(bounce::digest) == Some(kept.access);
+    told.then(|| gateway.refresher.follow_named(person, TokenHash::from_bytes(kept.refresh)))
 }
 
 #[cfg(test)]
