@@ -29,6 +29,7 @@ pub struct Metrics {
     pub tokens: TokenMetrics,
     pub refresh: RefreshMetrics,
     pub denials: IntGauge,
+    pub sessions_over: IntCounterVec,
     pub revocations: IntCounterVec,
     pub backend_revocations: IntCounterVec,
     pub backchannel_logouts: IntCounterVec,
@@ -125,6 +126,12 @@ impl Metrics {
             tokens: TokenMetrics::new(&r)?,
             refresh: RefreshMetrics::new(&r)?,
             denials: gauge(&r, "denials", "Entries of the deny list.")?,
+            sessions_over: counters(
+                &r,
+                "sessions_over_total",
+                "Sessions that a limit of their life ended, by limit; unknown: nothing told when they began.",
+                &["limit"],
+            )?,
             revocations: counters(
                 &r,
                 "revocations_total",

@@ -40,6 +40,7 @@ use crate::refresh::{
     RefreshSettings, Refresher, Revocation, SessionStore,
 };
 use crate::session::denials::Denials;
+use crate::session::handed_out::HandedOut;
 use crate::session::replays::Replays;
 use crate::session::shared::{LOOK_EVERY, SharedDenials};
 use crate::store::{Sealer, WeakKey};
@@ -350,6 +351,8 @@ fn gateway(
         cookies: config.cookies.clone(),
         seals: carriers::seals(config)?,
         held: carriers::held(config, store)?,
+        limits: config.session,
+        handed_out: HandedOut::default(),
         endpoints: Endpoints::new(
             config.gateway_path.clone(),
             bounces,

@@ -116,6 +116,7 @@ fn route(auth: Auth, role: Option<&str>, login: bool) -> Route {
         cut_on_expiry: true,
         stream_age_max: None,
         inject_script: false,
+        passive: false,
         login_redirect: login.then(|| Arc::from("/login?return_to={url}")),
     }
 }

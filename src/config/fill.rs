@@ -42,6 +42,7 @@ fn cookies(cookies: &mut Cookies) {
     // `__Host-` would need `Path=/`.
     let scoped = if cookies.secure { "__Secure-refresh" } else { "evergate_refresh_path" };
     cookies.refresh_path.name.get_or_insert_with(|| scoped.to_owned());
+    cookies.stamp.name.get_or_insert_with(|| format!("{prefix}stamp"));
 }
 
 /// A 503 passes; a session whose refresh token was shown twice does not come back.

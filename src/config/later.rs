@@ -19,7 +19,6 @@ const KEYS: &[&[&str]] = &[
     &["upstreams", "*", "balance"],
     &["upstreams", "*", "health"],
     &["upstreams", "*", "retries"],
-    &["session"],
     &["csrf", "enabled"],
     &["on_denied", "pages_dir"],
 ];

@@ -41,6 +41,7 @@ pub use self::schema::schema;
 
 use crate::policy::carrier::Carrier;
 use crate::policy::endpoint::GatewayPath;
+use crate::policy::limits::Limits as SessionLimits;
 use crate::policy::path::PathRules;
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
@@ -75,6 +76,7 @@ pub struct Config {
     pub cookies: CookieSettings,
     /// The first seals, all open. None: one is drawn at each start.
     pub cookie_keys: Vec<Secret>,
+    pub session: SessionLimits,
     pub gateway_path: GatewayPath,
     /// Whose pages may read what the gateway itself answers.
     pub trusted_origins: TrustedOrigins,

@@ -36,6 +36,8 @@ pub struct Cookies<'a> {
     pub access: Held<'a>,
     pub refresh: Held<'a>,
     pub session: Held<'a>,
+    /// When the session began and was last used; sealed.
+    pub stamp: Held<'a>,
 }
 
 /// One gateway cookie as the browser holds it.
@@ -91,13 +93,19 @@ impl<'a> Cookies<'a> {
         lines: impl IntoIterator<Item = &'a [u8]>,
         settings: &CookieSettings,
     ) -> Cookies<'a> {
-        let [mut access, mut refresh, mut session] = [Forms::default(); 3];
+        let [mut access, mut refresh, mut session, mut stamp] = [Forms::default(); 4];
         for (name, value) in lines.into_iter().flat_map(pairs) {
             access.note(name, value, &settings.access);
             refresh.note(name, value, &settings.refresh);
             session.note(name, value, &settings.session);
+            stamp.note(name, value, &settings.stamp);
         }
-        Cookies { access: access.held(), refresh: refresh.held(), session: session.held() }
+        Cookies {
+            access: access.held(),
+            refresh: refresh.held(),
+            session: session.held(),
+            stamp: stamp.held(),
+        }
     }
 
     /// The one access token of this request, from the kinds that its route reads.
@@ -111,8 +119,8 @@ impl<'a> Cookies<'a> {
         authorization: &Authorization<'a>,
         kinds: CredentialKinds,
     ) -> Result<Credential<'a>, Reason> {
-        let twice = [&self.refresh.value, &self.session.value].contains(&&CookieValue::Duplicate);
-        if kinds.cookie && twice {
+        let twice = |held: &Held<'_>| held.value == CookieValue::Duplicate;
+        if kinds.cookie && [&self.refresh, &self.session, &self.stamp].into_iter().any(twice) {
             return Err(Reason::DuplicateCredential);
         }
         let cookie = if kinds.cookie { &self.access.value } else { &CookieValue::Absent };

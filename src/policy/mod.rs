@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod carrier;
 pub mod kept;
 pub mod trusted_origins;
+pub mod limits;
 pub mod credentials;
 pub mod claims;
 pub mod logout_token;

@@ -27,6 +27,8 @@ reasons! {
     Expired = "expired",
     /// The auth backend said that the session is over.
     RefreshRefused = "refresh_refused",
+    /// The session is older, or was idle for longer, than the configuration allows.
+    SessionExpired = "session_expired",
     /// The token, its session or its person was denied before the token expired.
     Revoked = "revoked",
     MalformedToken = "malformed_token",
@@ -79,6 +81,7 @@ impl Reason {
             Reason::NoCredentials
             | Reason::Expired
             | Reason::RefreshRefused
+            | Reason::SessionExpired
             | Reason::Revoked
             | Reason::MalformedToken
             | Reason::TokenTooLarge

@@ -137,6 +137,8 @@ pub struct Route {
     pub stream_age_max: Option<Duration>,
     /// Pages get the page script.
     pub inject_script: bool,
+    /// A request is no use of its session: it does not keep it from being idle.
+    pub passive: bool,
     /// `on_denied.browser.redirect`, with `{url}` in it.
     pub login_redirect: Option<Arc<str>>,
 }
@@ -181,6 +183,7 @@ impl Route {
             cut_on_expiry: true,
             stream_age_max: None,
             inject_script: false,
+            passive: false,
             login_redirect: None,
         }
     }

@@ -52,6 +52,8 @@ pub struct CookieSettings {
     pub refresh_path: CookieNames,
     /// Both tokens in one: sealed, or a handle.
     pub session: CookieNames,
+    /// When the session began and was last used; sealed.
+    pub stamp: CookieNames,
     /// What the gateway notes about a browser that it has just sent to the refresh path.
     pub bounced: CookieNames,
     pub same_site: SameSite,
@@ -87,8 +89,9 @@ impl CookieNames {
 
 impl CookieSettings {
     /// Every cookie of the gateway's.
-    pub fn all(&self) -> [&CookieNames; 5] {
-        [&self.access, &self.refresh, &self.refresh_path, &self.session, &self.bounced]
+    pub fn all(&self) -> [&CookieNames; 6] {
+        let CookieSettings { access, refresh, refresh_path, session, stamp, bounced, .. } = self;
+        [access, refresh, refresh_path, session, stamp, bounced]
     }
 
     /// The Set-Cookie lines that give one cookie a new value and expire what of it is stale.

@@ -3,14 +3,16 @@
 //! So a home-made login page works unchanged: what it sets is verified and set under our names with
 //! our attributes, what it clears is a logout. Its own names never reach the browser.
 
+use std::sync::Arc;
+
 use http::header::{HeaderValue, SET_COOKIE};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use super::context::Passage;
 use super::endpoints::logout;
-use super::{Gateway, carrier, deliver};
-use crate::policy::claims::IssuerId;
+use super::{Gateway, carrier, deliver, limits};
+use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::route::Route;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::BackendCookies;
@@ -46,12 +48,19 @@ pub async fn adopted(
             return Ok(Some(logged_out(gateway, issuer, passage, now).await));
         }
         (None, None) => return Ok(None),
-        (Some(access), _) if !verified(gateway, issuer, &access.value, now).await => {
-            return Ok(Some(Vec::new()));
-        }
         (_, _) => {}
     }
-    Ok(Some(logged_in(gateway, issuer, &word, passage, now).await))
+    let mut person = None;
+    if let Some(access) = live(&word.access) {
+        person = verified(gateway, issuer, &access.value, now).await;
+        if person.is_none() {
+            return Ok(Some(Vec::new()));
+        }
+    }
+    let mut lines = logged_in(gateway, issuer, &word, passage, now).await;
+    let refresh = live(&word.refresh).map(|cookie| &cookie.value);
+    lines.extend(limits::at_login(gateway, issuer, person.as_deref(), refresh, passage, now));
+    Ok(Some(lines))
 }
 
 fn live(cookie: &Option<BackendSetCookie>) -> Option<&BackendSetCookie> {
@@ -84,9 +93,14 @@ fn take(response: &mut ResponseHeader, names: &BackendCookies, now: Now) -> Word
     word
 }
 
-async fn verified(gateway: &Gateway, issuer: IssuerId, access: &Secret, now: Now) -> bool {
+async fn verified(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    access: &Secret,
+    now: Now,
+) -> Option<Arc<Verified>> {
     let word = match gateway.tokens.verify_new(access.expose(), issuer, now).await {
-        Verdict::Good(_) => return true,
+        Verdict::Good(verified) => return Some(verified),
         Verdict::Expired(_) => "expired",
         Verdict::Bad(reason) => reason.word(),
         Verdict::KeysUnavailable { .. } => "keys_unavailable",
@@ -95,7 +109,7 @@ async fn verified(gateway: &Gateway, issuer: IssuerId, access: &Secret, now: Now
         reason = word,
         "the auth backend's access token cannot be verified; not adopted"
     );
-    false
+    None
 }
 
 /// A login. The session that the browser had before is over, unless the backend set the refresh

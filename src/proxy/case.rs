@@ -9,9 +9,10 @@ use super::Gateway;
 use super::bounce::digest;
 use super::context::{Carried, Carries, OwnCookies, Renewal};
 use super::denied::{end_record, is_head_denied, without_denied};
+use super::limits::Kept;
 use super::observe::Event;
 use super::shown::Shown;
-use super::{carrier, deliver};
+use super::{carrier, deliver, limits};
 use crate::clock;
 use crate::policy::bounce::Trail;
 use crate::policy::claims::{IssuerId, Verified};
@@ -38,6 +39,7 @@ pub struct Case<'a> {
     asked: Asked,
     shown: Shown<'a>,
     token: Token,
+    kept: Kept,
     session: Session,
     handle: Option<SessionHandle>,
     /// A valid token is seen for the first time, without the refresh token that belongs to it.
@@ -55,12 +57,13 @@ pub enum Decided {
 }
 
 impl<'a> Case<'a> {
-    /// Verifies what was shown. `renewal` is told what a refresh takes later.
+    /// Verifies what was shown. `uses`: it keeps the session from being idle. `renewal` is told what a refresh takes later.
     pub async fn open(
         gateway: &'a Gateway,
         route: &'a Route,
         asked: Asked,
         mut shown: Shown<'a>,
+        uses: bool,
         now: Now,
         renewal: &'a mut Renewal,
     ) -> Case<'a> {
@@ -69,12 +72,15 @@ impl<'a> Case<'a> {
         if let Token::Broken(reason) = token {
             tracing::info!(target: "audit", route = %route.name, client = %asked.source_ip, %reason, "token refused");
         }
+        let (token, kept) =
+            within_limits(gateway, route, &asked, token, &mut shown, uses, now).await;
         let mut case = Case {
             gateway,
             route,
             asked,
             shown,
             token,
+            kept,
             session: Session::NotAsked,
             handle: None,
             first_sight: false,
@@ -85,6 +91,7 @@ impl<'a> Case<'a> {
             let issuers = &case.route.issuers;
             let elsewhere = case.route.credentials.cookie
                 && !case.asked.bearer
+                && !case.kept.is_over()
                 && gateway.refreshes_elsewhere(&case.token, issuers);
             case.session = if elsewhere { Session::Elsewhere } else { Session::Absent };
             case.first_sight = elsewhere && !cached && matches!(case.token, Token::Valid(_));
@@ -186,6 +193,11 @@ impl<'a> Case<'a> {
             end_record(self.gateway, head.verified.issuer, &mut self.shown, self.now).await;
             self.token = Token::Broken(Reason::Revoked);
             (self.session, self.handle) = (Session::Absent, None);
+        } else if let Some(presented) = self.presented()
+            && !self.kept.proves(self.gateway, &head.verified, &presented, self.now).await
+        {
+            self.token = Token::Broken(Reason::SessionExpired);
+            (self.session, self.handle) = (Session::Absent, None);
         }
     }
 
@@ -228,6 +240,7 @@ impl<'a> Case<'a> {
             access: self.route.pass_access_token.then(|| self.access_in_force()).flatten(),
             own_cookies: self.own_cookies().await,
             session,
+            kept: self.kept,
             seen: self.shown.seen,
             moving,
             held: self.held(),
@@ -270,15 +283,15 @@ impl<'a> Case<'a> {
             None => None,
         };
         let seen = self.shown.seen;
-        let cookies = match new {
-            Some(mut new) => {
-                new.refresh = new.refresh.or_else(|| self.shown.moving(self.gateway));
-                deliver::lines(self.gateway, &new, seen).await
-            }
-            None => Vec::new(),
-        };
+        // First, since what comes after it may be the last that a browser keeps.
+        let mut lines = self.kept.lines(self.gateway, seen);
+        if let Some(mut new) = new {
+            limits::note_handed_out(self.gateway, &new).await;
+            new.refresh = new.refresh.or_else(|| self.shown.moving(self.gateway));
+            lines.extend(deliver::lines(self.gateway, &new, seen).await);
+        }
         carrier::refused(self.gateway, seen, answer.reason, self.now).await;
-        Decided::Answer(answer, cookies)
+        Decided::Answer(answer, lines)
     }
 
     /// The refresh token that a handle stood for.
@@ -303,6 +316,25 @@ async fn judge(gateway: &Gateway, route: &Route, shown: &Shown<'_>, now: Now) ->
         observer(Event::Verified { route: &route.name, cached });
     }
     (token, cached)
+}
+
+/// Judges the session by its limits. On the auth backend's own route, too, where no token is asked for.
+async fn within_limits(
+    gateway: &Gateway,
+    route: &Route,
+    asked: &Asked,
+    token: Token,
+    shown: &mut Shown<'_>,
+    uses: bool,
+    now: Now,
+) -> (Token, Kept) {
+    let token = match route.auth {
+        Auth::Public if !gateway.limits.are_off() => {
+            verify(gateway, shown, &route.issuers, now).await.0
+        }
+        Auth::Public | Auth::Required | Auth::Optional => token,
+    };
+    limits::judged(gateway, token, shown, uses, asked.source_ip, now).await
 }
 
 /// Verifies the access token against these issuers. True if its verification was remembered.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::facts::Origin;
 use super::inject::Injecting;
+use super::limits::Kept;
 use super::request_id::RequestId;
 use super::shown::SeenCookies;
 use super::streams::Streaming;
@@ -76,6 +77,8 @@ pub struct Carries {
     pub own_cookies: Option<OwnCookies>,
     /// The session whose new cookies may ride on the response.
     pub session: Option<Carried>,
+    /// The session, as far as its limits go.
+    pub kept: Kept,
     /// The gateway's cookies as they came: stale spellings are expired when new ones are set.
     pub seen: SeenCookies,
     /// The refresh token that came, if it moves with the next Set-Cookie even where the backend gave no

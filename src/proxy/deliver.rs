@@ -11,7 +11,7 @@ use super::context::{Carried, Carries, Context};
 use super::observe::Event;
 use super::respond::{Seal, seal};
 use super::shown::SeenCookies;
-use super::{Edge, Gateway, adopt, bounce, carrier};
+use super::{Edge, Gateway, adopt, bounce, carrier, limits};
 use crate::clock;
 use crate::policy::bounce::Trail;
 use crate::policy::carrier::Carrier;
@@ -32,7 +32,7 @@ pub async fn onto(edge: &Edge, response: &mut ResponseHeader, ctx: &mut Context)
     let set_cookies = match adopt::adopted(gateway, route, response, passage).await? {
         // A login's or logout's response carries the backend's word and nothing of the old session.
         Some(adopted) => adopted,
-        None => newest(gateway, &passage.carries).await,
+        None => brought(gateway, &passage.carries).await,
     };
     keep_ours_ours(gateway, response);
     let sealing = Seal {
@@ -47,7 +47,7 @@ pub async fn onto(edge: &Edge, response: &mut ResponseHeader, ctx: &mut Context)
 /// as on the page itself.
 pub async fn onto_answer(edge: &Edge, ctx: &Context) -> Vec<HeaderValue> {
     match &ctx.passage {
-        Some(passage) => newest(&edge.gateway, &passage.carries).await,
+        Some(passage) => brought(&edge.gateway, &passage.carries).await,
         None => Vec::new(),
     }
 }
@@ -62,6 +62,15 @@ fn depends_on_who_asks(route: &Route) -> bool {
         CacheMode::Private => judged,
         CacheMode::Untouched => false,
     }
+}
+
+/// The stamp and the newest tokens, in this order: a request that leaves the browser between two lines
+/// must not carry the new tokens without the stamp.
+async fn brought(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
+    let newest = newest(gateway, carries).await;
+    let mut lines = carries.kept.lines(gateway, carries.seen);
+    lines.extend(newest);
+    lines
 }
 
 /// The session's newest cookies, if its flight has brought them by now or does within `hold`.
@@ -84,6 +93,7 @@ async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
     if let Some(observer) = &gateway.observer {
         observer(Event::Delivered);
     }
+    limits::note_handed_out(gateway, &new).await;
     lines(gateway, &carries.with_moved(new), carries.seen).await
 }
 
@@ -221,6 +231,7 @@ pub fn expiring(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
     if gateway.endpoints.bounces {
         lines.extend(written(gateway.cookies.expire(&gateway.cookies.bounced, Seen::default())));
     }
+    lines.extend(expiring_stamp(gateway, seen));
     lines
 }
 
@@ -251,11 +262,31 @@ fn expiring_session(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
     }
 }
 
+/// The Set-Cookie lines of the stamp.
+pub fn stamp_lines(
+    gateway: &Gateway,
+    stamp: &str,
+    max_age_s: u64,
+    seen: SeenCookies,
+) -> Vec<HeaderValue> {
+    let cookies = &gateway.cookies;
+    written(cookies.set(&cookies.stamp, stamp, Some(max_age_s), seen.stamp))
+}
+
+/// Where there are no limits, only a stamp that is there is taken away.
+fn expiring_stamp(gateway: &Gateway, seen: SeenCookies) -> Vec<HeaderValue> {
+    if gateway.limits.are_off() && seen.stamp.is_empty() {
+        return Vec::new();
+    }
+    written(gateway.cookies.expire(&gateway.cookies.stamp, seen.stamp))
+}
+
 /// Every spelling there is, where the request's own could not be read.
 pub fn expiring_all(gateway: &Gateway) -> Vec<HeaderValue> {
-    let (access, refresh, session) = (Seen::ALL, Seen::ALL, Seen::ALL);
-    let refresh_path = Some(Seen::ALL).filter(|_| gateway.endpoints.bounces);
-    expiring(gateway, SeenCookies { access, refresh, refresh_path, session, place: None })
+    let all = Seen::ALL;
+    let refresh_path = Some(all).filter(|_| gateway.endpoints.bounces);
+    let (access, refresh, session, stamp) = (all, all, all, all);
+    expiring(gateway, SeenCookies { access, refresh, refresh_path, session, stamp, place: None })
 }
 
 /// An upstream cannot set a gateway cookie: it would choose who its next visitor is.

@@ -66,7 +66,8 @@ pub async fn drive(edge: &Edge, request: &mut Request, ctx: &mut Context) -> Ste
         .map_err(|(reason, seen)| unreadable(gateway, ctx, asked.client, reason, seen))?;
     let asked = Asked { bearer: shown.is_bearer(), ..asked };
 
-    let mut case = Case::open(gateway, &route, asked, shown, now, &mut ctx.renewal).await;
+    let uses = !route.passive && facts::is_use(headers, asked.preflight);
+    let mut case = Case::open(gateway, &route, asked, shown, uses, now, &mut ctx.renewal).await;
     let trail = case.needs_trail().then(|| bounce::trail(gateway, headers, now));
     let trail = trail.unwrap_or_default();
     case.heed(&trail);

@@ -230,6 +230,11 @@ pub fn preflight_method(method: &Method, headers: &HeaderMap) -> Option<Method> 
     Method::from_bytes(asked.as_bytes()).ok()
 }
 
+/// Does a person ask? Not if a browser asks ahead of them.
+pub fn is_use(headers: &HeaderMap, preflight: bool) -> bool {
+    !preflight && !is_prefetch(headers)
+}
+
 /// May this request start a flight in the window? Not what a page loads by the dozen, not what
 /// nobody may ever look at.
 pub fn may_refresh_alongside(headers: &HeaderMap, preflight: bool) -> bool {

@@ -11,6 +11,7 @@ mod drive;
 mod shown;
 mod case;
 mod denied;
+mod limits;
 mod guard;
 pub mod endpoints;
 pub mod upstreams;
@@ -58,6 +59,7 @@ use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::decide::{Answer, Token};
 use crate::policy::identity::managed::Managed;
+use crate::policy::limits::Limits;
 use crate::policy::path::PathRules;
 use crate::policy::reason::Reason;
 use crate::policy::route::table::RouteTable;
@@ -66,6 +68,7 @@ use crate::policy::time::Now;
 use crate::policy::trusted_origins::TrustedOrigins;
 use crate::refresh::{Refresher, Revocation};
 use crate::session::denials::Denials;
+use crate::session::handed_out::HandedOut;
 use crate::session::held::HeldTokens;
 use crate::session::replays::Replays;
 use crate::session::seal::Seals;
@@ -96,6 +99,8 @@ pub struct Gateway {
     pub seals: Seals,
     /// Tokens of which browsers have a handle only.
     pub held: HeldTokens,
+    pub limits: Limits,
+    pub handed_out: HandedOut,
     pub endpoints: Endpoints,
     /// Whose pages may read what the gateway itself answers.
     pub trusted_origins: TrustedOrigins,

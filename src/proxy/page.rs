@@ -7,7 +7,7 @@ use crate::policy::reason::Reason;
 pub fn words(reason: Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::NoCredentials => ("Please log in", "This page is for people who are logged in."),
-        Reason::Expired | Reason::RefreshRefused | Reason::Revoked => {
+        Reason::Expired | Reason::RefreshRefused | Reason::SessionExpired | Reason::Revoked => {
             ("Please log in again", "Your session has ended.")
         }
         Reason::MalformedToken

@@ -33,6 +33,7 @@ pub const fn status(reason: Reason) -> u16 {
         Reason::NoCredentials
         | Reason::Expired
         | Reason::RefreshRefused
+        | Reason::SessionExpired
         | Reason::Revoked
         | Reason::MalformedToken
         | Reason::TokenTooLarge

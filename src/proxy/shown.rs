@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 
 use super::Gateway;
 use super::carrier::{sealed, server};
+use super::limits::{Came, came};
 use crate::policy::carrier::Carrier;
 use crate::policy::claims::IssuerId;
 use crate::policy::credentials::authorization::Authorization;
@@ -26,6 +27,7 @@ use crate::session::held::Place;
 pub struct Shown<'a> {
     pub credential: Credential<'a>,
     pub refresh: Option<(IssuerId, Cow<'a, str>)>,
+    pub stamp: Came,
     pub seen: SeenCookies,
     /// The refresh token came in a cookie that its issuer's carrier does not use: it moves.
     misplaced: bool,
@@ -39,6 +41,7 @@ pub struct SeenCookies {
     /// Of the refresh cookie with a path of its own; `None`: it could not come here.
     pub refresh_path: Option<Seen>,
     pub session: Seen,
+    pub stamp: Seen,
     /// Where the gateway holds the tokens of the handle that came.
     pub place: Option<Place>,
 }
@@ -93,8 +96,9 @@ impl<'a> Shown<'a> {
         };
         if anonymous {
             let seen = SeenCookies::default();
-            let credential = Credential::None;
-            return Ok(Read::Shown(Shown { credential, refresh: None, seen, misplaced: false }));
+            let (credential, stamp) = (Credential::None, Came::Nothing);
+            let shown = Shown { credential, refresh: None, stamp, seen, misplaced: false };
+            return Ok(Read::Shown(shown));
         }
         Shown::read_from(gateway, headers, route.credentials, &route.issuers)
     }
@@ -116,6 +120,7 @@ impl<'a> Shown<'a> {
             refresh: cookies.refresh.seen,
             refresh_path: None,
             session: cookies.session.seen,
+            stamp: cookies.stamp.seen,
             place: None,
         };
         let lines = headers.get_all(AUTHORIZATION).iter().map(|line| line.as_bytes());
@@ -162,7 +167,8 @@ impl<'a> Shown<'a> {
         seen.place = seen.place.filter(|_| uses_cookies);
         let refresh = refresh.filter(|_| uses_cookies);
         let misplaced = refresh.as_ref().is_some_and(|(issuer, _)| gateway.is_scoped(*issuer));
-        Ok(Shown { credential, refresh, seen, misplaced })
+        let stamp = if uses_cookies { came(gateway, &cookies.stamp) } else { Came::Nothing };
+        Ok(Shown { credential, refresh, stamp, seen, misplaced })
     }
 
     /// Reads the refresh cookie that comes to the refresh path only. Under carrier `path` it goes

@@ -73,6 +73,8 @@ pub struct Opened {
     pub follower: Option<Follower>,
     pub cut_on_expiry: bool,
     pub age_max: Option<Duration>,
+    /// What is left of its session, however often it is renewed.
+    pub lasts: Option<Duration>,
     pub switch: Arc<Switch>,
 }
 
@@ -147,10 +149,11 @@ impl Streams {
         let now = (self.clock)();
         let early = AGE_JITTER * (self.random)();
         let patience = GRACE / 2 + (GRACE / 2).mul_f64((self.random)());
+        let age = opened.age_max.map(|age| age.mul_f64(1.0 - early));
         let life = Life {
             token_ends: opened.person.as_ref().map(|person| person.expires_at),
             patience,
-            age_ends: opened.age_max.map(|age| now.uptime + age.mul_f64(1.0 - early)),
+            age_ends: age.into_iter().chain(opened.lasts).min().map(|left| now.uptime + left),
             follows: opened.follower.is_some(),
             judged: false,
         };

@@ -1,4 +1,5 @@
-//! What pages ask for themselves: what is left of a session, and to have it renewed.
+//! What is asked of a session beside requests: what is left of it, to have it renewed, where its token
+//! is from.
 //!
 //! The same records and flights as for every request; metrics tell them apart (`trigger="client"`).
 
@@ -10,8 +11,10 @@ use super::handle::{NewCookies, Prospect, SessionHandle};
 use super::hash::TokenHash;
 use super::ledger::Visitor;
 use super::{Presented, Refresher};
+use crate::policy::claims::IssuerId;
 use crate::policy::claims::Verified;
 use crate::policy::decide::Session;
+use crate::policy::secret::Secret;
 use crate::policy::time::Now;
 
 impl Refresher {
@@ -41,6 +44,13 @@ impl Refresher {
             access: Some(Arc::clone(access)),
         };
         self.shared.step(|board| board.ledger.note_kept(&visitor, now));
+    }
+
+    /// Did this gateway, or one that it has heard of it from, hand this refresh token out? Nothing is
+    /// noted.
+    pub fn was_handed_out(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) -> bool {
+        let Some(hash) = self.hash(issuer, refresh_token) else { return false };
+        self.shared.step(|board| board.ledger.was_handed_out(hash, now))
     }
 
     /// [`Refresher::look_up`] for a page that asks to have its session renewed.

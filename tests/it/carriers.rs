@@ -17,7 +17,7 @@ use super::support::*;
 use visitor::Visitor;
 
 /// In the order of the page.
-const CARRIERS: [&str; 3] = ["cookie", "sealed", "server"];
+const CARRIERS: [&str; 4] = ["cookie", "path", "sealed", "server"];
 /// What a browser asks for.
 const KINDS: [&str; 6] =
     ["navigation", "fetch", "form POST", "upload of 20 MB", "WebSocket", "event stream"];

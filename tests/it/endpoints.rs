@@ -44,7 +44,8 @@ fn without_time(reply: &Reply) -> Value {
 fn nobody() -> Value {
     json!({
         "active": false, "access_expires_in": null, "refresh_in": null,
-        "refresh_expires_in": null, "user": null,
+        "refresh_expires_in": null, "session_expires_in": null, "idle_expires_in": null,
+        "user": null,
     })
 }
 
@@ -85,7 +86,8 @@ async fn a_session_that_can_be_renewed_is_active_and_due_at_once() {
     let due = |user: Value, left: u64| {
         json!({
             "active": true, "access_expires_in": left, "refresh_in": 0,
-            "refresh_expires_in": null, "user": user,
+            "refresh_expires_in": null, "session_expires_in": null, "idle_expires_in": null,
+            "user": user,
         })
     };
     let only = format!("__Host-refresh={}", expired.refresh);

@@ -22,6 +22,7 @@ mod logout;
 mod carriers_held;
 mod backchannel;
 mod bearer;
+mod limits;
 mod answers;
 mod identity;
 mod cookies;

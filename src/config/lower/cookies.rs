@@ -38,6 +38,7 @@ pub fn cookies(
     let scope = gateway_path.at(Endpoint::Refresh);
     let refresh_path = names(cx, &at.key("refresh_path"), &raw.refresh_path, scope.into());
     let session = names(cx, &at.key("session"), &raw.session, "/".into());
+    let stamp = names(cx, &at.key("stamp"), &raw.stamp, "/".into());
     let bounced = CookieNames {
         name: if raw.secure { "__Host-bounced" } else { "evergate_bounced" }.into(),
         accept: Vec::new(),
@@ -48,6 +49,7 @@ pub fn cookies(
         ("refresh", &refresh),
         ("refresh_path", &refresh_path),
         ("session", &session),
+        ("stamp", &stamp),
     ];
     distinct(cx, &at, &bounced, &configured);
     CookieSettings {
@@ -55,6 +57,7 @@ pub fn cookies(
         refresh,
         refresh_path,
         session,
+        stamp,
         bounced,
         same_site: match raw.same_site {
             raw::SameSite::Lax => SameSite::Lax,

@@ -14,6 +14,7 @@ mod keys;
 mod refresh;
 mod store;
 mod cookies;
+mod session;
 mod identity;
 mod policies;
 mod patterns;
@@ -47,6 +48,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
     let issuers = issuers::issuers(cx);
     let store = store::store(cx);
     let cookie_keys = cookies::keys(cx, store.as_ref());
+    let session = session::limits(cx);
     let identity = identity::global(cx);
     let login = login::redirect(cx);
     let policies = policies::policies(cx);
@@ -76,6 +78,7 @@ pub fn lower(cx: &mut Context<'_>) -> (Config, Vec<PublicRoute>) {
         carriers: issuers.carriers,
         cookies,
         cookie_keys,
+        session,
         gateway_path,
         trusted_origins,
         clear_site_data: raw.logout.clear_site_data,

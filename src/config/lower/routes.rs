@@ -156,6 +156,7 @@ fn one(
         cut_on_expiry: raw.cut_on_expiry,
         stream_age_max: raw.stream_max_age.map(|age| age.0),
         inject_script: raw.inject_script,
+        passive: raw.passive,
         login_redirect: shared.login.cloned(),
     };
     Some(Lowered { at: at.clone(), pattern, route: Arc::new(route) })
@@ -234,6 +235,9 @@ fn public_asks_nothing(cx: &mut Context<'_>, at: &KeyPath, raw: &raw::Route, pol
     }
     if !raw.cut_on_expiry {
         cx.error(&at.key("cut_on_expiry"), no_token, expected);
+    }
+    if raw.passive && !raw.adopt_tokens {
+        cx.error(&at.key("passive"), no_token, expected);
     }
     if raw.policy.is_some() && policy.require.is_some() {
         let what = "its `require` is without effect: on a public route no token is looked at";

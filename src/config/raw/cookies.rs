@@ -22,6 +22,9 @@ pub struct Cookies {
     /// Holds the refresh token of `carrier: path`, which the browser sends to the gateway's refresh
     /// path only. Default name: `__Secure-refresh`, with `secure: false` `evergate_refresh_path`.
     pub refresh_path: Cookie,
+    /// Holds, sealed, when the session began and was last used; set only with a limit of `session`.
+    /// Default name: `__Host-stamp`, with `secure: false` `evergate_stamp`.
+    pub stamp: Cookie,
     /// Secrets that seal what only gateways may read, 32 bytes or more each, the same for all gateways:
     /// the first seals, all open. Default: derived from `store.key`, else drawn at each start.
     pub encryption_keys: Vec<SecretSource>,
@@ -57,6 +60,7 @@ impl Default for Cookies {
             refresh: Cookie::default(),
             session: Cookie::default(),
             refresh_path: Cookie::default(),
+            stamp: Cookie::default(),
             encryption_keys: Vec::new(),
             same_site: SameSite::Lax,
             secure: true,

@@ -28,7 +28,7 @@ use self::route::{Policy, Route};
 use self::server::{Admin, Limits, Listener, Log, Paths, Shutdown};
 use self::store::Store;
 use self::upstream::Upstream;
-use self::values::List;
+use self::values::{List, Period};
 use crate::policy::endpoint::GatewayPath;
 
 /// The configuration of Evergate, a reverse-proxy authentication gateway.
@@ -61,6 +61,8 @@ pub struct Gateway {
     pub issuers: BTreeMap<String, Issuer>,
     /// The cookies in which the gateway keeps a browser's tokens.
     pub cookies: Cookies,
+    /// How long a session may last, however often its tokens are renewed.
+    pub session: SessionLimits,
     /// Where session records are kept, so that several gateways act as one.
     pub store: Store,
     /// Where the gateway's own endpoints are: session, refresh and the page script. No route can be
@@ -86,6 +88,19 @@ pub struct Gateway {
     /// Files with more `routes`, relative to this file.
     #[serde(skip_serializing_if = "is_empty")]
     pub include: List<String>,
+}
+
+/// How long a session may last, however often its tokens are renewed. Requests with a bearer token are
+/// not limited by it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionLimits {
+    /// From the login on. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Period>,
+    /// Since its last use, and up to a twentieth longer. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Period>,
 }
 
 /// What a logout at `gateway_path` does beside ending the session.
@@ -156,6 +171,7 @@ impl Default for Gateway {
             upstreams: BTreeMap::new(),
             issuers: BTreeMap::new(),
             cookies: Cookies::default(),
+            session: SessionLimits::default(),
             store: Store::default(),
             gateway_path: GatewayPath::default().as_str().into(),
             logout: Logout::default(),

@@ -66,6 +66,9 @@ pub struct Route {
     pub stream_max_age: Option<Period>,
     /// The gateway puts its page script into the pages of this route.
     pub inject_script: bool,
+    /// Requests are no use of a session (`session.idle_timeout`): for what a page asks by itself, again
+    /// and again.
+    pub passive: bool,
     /// Instead of the upstream's.
     #[serde(skip_serializing_if = "RouteTimeouts::is_nothing")]
     pub timeouts: RouteTimeouts,
@@ -195,6 +198,7 @@ impl Default for Route {
             cut_on_expiry: true,
             stream_max_age: None,
             inject_script: false,
+            passive: false,
             timeouts: RouteTimeouts::default(),
             cache: Cache::Private,
         }

@@ -16,6 +16,7 @@ fn settings() -> CookieSettings {
         session: names("__Host-session", "old_st"),
         refresh_path: names("__Secure-refresh", "old_prt"),
         bounced: names("__Host-bounced", "old_bounced"),
+        stamp: names("__Host-stamp", "old_st"),
         same_site: SameSite::Lax,
         secure: true,
     }

@@ -15,6 +15,7 @@ fn settings() -> CookieSettings {
         refresh_path: names("__Secure-refresh", Vec::new(), "/_evergate/refresh"),
         session: names("__Host-session", Vec::new(), "/"),
         bounced: names("__Host-bounced", Vec::new(), "/"),
+        stamp: names("__Host-stamp", Vec::new(), "/"),
         same_site: SameSite::Lax,
         secure: true,
     }

@@ -73,7 +73,7 @@ pub async fn forget(gateway: &Gateway, seen: SeenCookies, now: Now) -> SeenCooki
 
 /// A request was refused: if its session is over, so is what is held of it.
 pub async fn refused(gateway: &Gateway, seen: SeenCookies, reason: Reason, now: Now) {
-    let over = matches!(reason, Reason::RefreshRefused | Reason::Revoked);
+    let over = matches!(reason, Reason::RefreshRefused | Reason::Revoked | Reason::SessionExpired);
     if let Some(place) = seen.place.filter(|_| over) {
         gateway.held.remove_unchanged(place, now).await;
     }

@@ -102,34 +102,39 @@ impl<'a> Visit<'a> {
         if known(&asking.token).is_some_and(|token| !accepts(token.issuer)) {
             asking.token = Token::Broken(Reason::WrongIssuer);
         }
-        let asking = &asking;
         if let Token::KeysUnavailable { retry_after_s } = asking.token {
             return Err(self.later(ctx, Reason::KeysUnavailable, retry_after_s));
         }
         let presented = asking.presented(self.gateway, ctx);
         let (attempt, told) = match presented.filter(|presented| accepts(presented.issuer)) {
             _ if matches!(asking.token, Token::Broken(Reason::Revoked)) => {
-                return self.refused(asking, ctx, Reason::Revoked, Vec::new());
+                return self.refused(&asking, ctx, Reason::Revoked, Vec::new());
             }
             // A token that still holds is all that the page needs.
             None if matches!(asking.token, Token::Valid(_) | Token::InWindow(_)) => {
-                return Ok(self.back(Vec::new(), None));
+                return Ok(self.back(asking.kept.lines(self.gateway, asking.shown.seen), None));
             }
-            None => return self.refused(asking, ctx, lacking(&asking.token), Vec::new()),
-            Some(presented) => Attempt::made(self.gateway, asking, presented, ctx).await,
+            None => return self.refused(&asking, ctx, lacking(&asking.token), Vec::new()),
+            Some(presented) => Attempt::made(self.gateway, &mut asking, presented, ctx).await,
         };
+        let asking = &asking;
         let new = attempt.new_pair(asking).await;
         let kept = new.as_ref().and_then(|new| bounce::kept(self.gateway, new));
         let cookies = match &new {
             Some(new) => deliver::token_lines(self.gateway, new, asking.shown.seen).await,
             None => Vec::new(),
         };
+        let with_stamp = |cookies: Vec<HeaderValue>| {
+            let mut lines = asking.kept.lines(self.gateway, asking.shown.seen);
+            lines.extend(cookies);
+            lines
+        };
         match told {
             Told::Unneeded => {
                 attempt.note_shown(ctx.received);
-                Ok(self.back(cookies, kept))
+                Ok(self.back(with_stamp(cookies), kept))
             }
-            Told::Granted(_) => Ok(self.back(cookies, kept)),
+            Told::Granted(_) => Ok(self.back(with_stamp(cookies), kept)),
             // What came is another person's, or of an issuer's that refreshes nothing.
             Told::Refused { reason: Reason::NothingToRefresh, .. } => {
                 self.refused(asking, ctx, lacking(&asking.token), cookies)
@@ -142,7 +147,7 @@ impl<'a> Visit<'a> {
                     Some(retry_after_s) => self.later(ctx, reason, retry_after_s),
                     None => self.reply(ctx, reason, None),
                 };
-                reply.set_cookies = cookies;
+                reply.set_cookies = with_stamp(cookies);
                 Err(reply)
             }
         }
@@ -177,12 +182,17 @@ impl<'a> Visit<'a> {
         asking: &Asking<'_>,
         ctx: &Context,
         reason: Reason,
-        mut cookies: Vec<HeaderValue>,
+        tokens: Vec<HeaderValue>,
     ) -> Ending {
-        // No round: whoever goes on to the login comes back with other tokens.
-        let vain = asking.shown.access().map(bounce::digest);
-        let trail = Trail { vain, since: self.gateway.now().unix, ..Trail::default() };
-        cookies.extend(bounce::trail_lines(self.gateway, trail));
+        let mut cookies = asking.kept.lines(self.gateway, asking.shown.seen);
+        cookies.extend(tokens);
+        // No round: whoever goes on to the login comes back with other tokens. Of a session that is
+        // over all cookies go, this one as well.
+        if !asking.kept.is_over() {
+            let vain = asking.shown.access().map(bounce::digest);
+            let trail = Trail { vain, since: self.gateway.now().unix, ..Trail::default() };
+            cookies.extend(bounce::trail_lines(self.gateway, trail));
+        }
         let passes = match self.route.as_deref().map(|route| (route.auth, &route.require)) {
             Some((Auth::Required, _)) => false,
             Some((Auth::Optional, require)) => require.is_empty(),

@@ -7,6 +7,7 @@
 //!
 //! A link, an image or a form of another site must not log anybody out: POST is for our own pages.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::proxy::context::Context;
 use crate::proxy::denied::deny_session;
 use crate::proxy::respond::{Reply, Served};
 use crate::proxy::{carrier, deliver, facts, page};
-use crate::refresh::{ForBackend, REVOCATION_MAX};
+use crate::refresh::{ForBackend, Presented, REVOCATION_MAX};
 use crate::token::Verdict;
 
 /// How long the answer waits until the other gateways can know; they are told later, too.
@@ -98,6 +99,25 @@ pub async fn left(
     };
     end(gateway, access, refresh, now).await;
     gateway.denials.written_within(STORE_WAIT).await;
+}
+
+/// A session is over by its limits: it ends as by a logout.
+pub async fn over(
+    gateway: &Gateway,
+    access: Option<Arc<Verified>>,
+    refresh: Option<(IssuerId, Secret)>,
+    client: IpAddr,
+    now: Now,
+) {
+    // Of one that has ended already the backend need not hear again.
+    let live = refresh.as_ref().is_some_and(|(issuer, refresh)| {
+        let (issuer, refresh_token) = (*issuer, refresh.clone());
+        let presented = Presented { issuer, refresh_token, access: None, client };
+        !gateway.refresher.prospect(&presented, now).over
+    });
+    let newest = end(gateway, access, refresh, now).await.filter(|_| live);
+    let told = gateway.denials.written_within(STORE_WAIT);
+    tokio::join!(told, revoke(gateway, newest, now));
 }
 
 /// Ends a session as far as it is known: by the access token and the refresh token that were shown.

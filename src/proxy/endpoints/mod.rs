@@ -22,6 +22,7 @@ use self::script::Script;
 use super::case::{known, verify};
 use super::context::Context;
 use super::denied::without_denied;
+use super::limits::{self, Kept};
 use super::respond::{Reply, Served};
 use super::shown::Shown;
 use super::{Gateway, deliver, drive, facts};
@@ -129,10 +130,12 @@ pub async fn serve(
 struct Asking<'a> {
     shown: Shown<'a>,
     token: Token,
+    kept: Kept,
 }
 
 impl<'a> Asking<'a> {
-    /// Reads and verifies the credentials. What was denied is no proof.
+    /// Reads and verifies the credentials. What was denied is no proof, and a session that is over is
+    /// ended. To ask is no use of it: a page's timer is not a person.
     ///
     /// # Errors
     /// The refusal of credentials that cannot be judged.
@@ -141,9 +144,12 @@ impl<'a> Asking<'a> {
         headers: &'a HeaderMap,
         ctx: &Context,
     ) -> Result<Asking<'a>, Box<Reply>> {
-        let Asking { mut shown, token } = Asking::read(gateway, headers, ctx).await?;
-        let token = without_denied(gateway, token, &mut shown, ctx.received).await;
-        Ok(Asking { shown, token })
+        let Asking { mut shown, token, .. } = Asking::read(gateway, headers, ctx).await?;
+        let now = ctx.received;
+        let token = without_denied(gateway, token, &mut shown, now).await;
+        let (token, kept) =
+            limits::judged(gateway, token, &mut shown, false, client_of(ctx), now).await;
+        Ok(Asking { shown, token, kept })
     }
 
     /// As [`Asking::of`], whatever was denied: who leaves may have left before.
@@ -174,7 +180,7 @@ impl<'a> Asking<'a> {
             let client = client_of(ctx);
             tracing::info!(target: "audit", route = endpoint.label(), %client, %reason, "token refused");
         }
-        Ok(Asking { shown, token })
+        Ok(Asking { shown, token, kept: Kept::default() })
     }
 
     /// Has the browser a refresh token, as far as can be told here, that it does not show here?

@@ -20,7 +20,7 @@ use crate::policy::time::Now;
 use crate::proxy::context::Context;
 use crate::proxy::denied::is_head_denied;
 use crate::proxy::respond::{Reply, Served};
-use crate::proxy::{Gateway, carrier, deliver};
+use crate::proxy::{Gateway, carrier, deliver, limits};
 use crate::refresh::{NewCookies, Presented, SessionHandle};
 
 /// [`wish`] asks for a look-up and a renewal at most once each.
@@ -28,14 +28,17 @@ const ROUNDS_MAX: usize = 3;
 
 pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &mut Context) -> Ending {
     from_our_own_page(headers, ctx)?;
-    let asking = Asking::of(gateway, headers, ctx).await?;
-    if let Token::Broken(Reason::Revoked) = asking.token {
-        return Err(refusal(ctx, Reason::Revoked));
+    let mut asking = Asking::of(gateway, headers, ctx).await?;
+    if let Token::Broken(reason @ (Reason::Revoked | Reason::SessionExpired)) = asking.token {
+        let mut reply = refusal(ctx, reason);
+        reply.set_cookies = asking.kept.lines(gateway, asking.shown.seen);
+        carrier::refused(gateway, asking.shown.seen, reason, ctx.received).await;
+        return Err(reply);
     }
     let Some(presented) = asking.presented(gateway, ctx) else {
         return Err(refusal(ctx, Reason::NothingToRefresh));
     };
-    let (attempt, told) = Attempt::made(gateway, &asking, presented, ctx).await;
+    let (attempt, told) = Attempt::made(gateway, &mut asking, presented, ctx).await;
     match told {
         Told::Unneeded => attempt.granted(&asking, &asking.token).await,
         Told::Granted(head) => {
@@ -75,7 +78,7 @@ impl<'a> Attempt<'a> {
     /// Looks up and renews what `presented` shows, as far as it must be.
     pub async fn made(
         gateway: &'a Gateway,
-        asking: &Asking<'_>,
+        asking: &mut Asking<'_>,
         presented: Presented,
         ctx: &mut Context,
     ) -> (Attempt<'a>, Told) {
@@ -92,6 +95,11 @@ impl<'a> Attempt<'a> {
                 }
             }
             attempt.refuse_denied(&asking.token, ctx).await;
+            if attempt.is_over(asking, ctx).await {
+                (attempt.session, attempt.handle) = (Session::Ended, None);
+                let reason = Reason::SessionExpired;
+                return (attempt, Told::Refused { reason, retry_after_s: None });
+            }
         }
         // Unreachable while `wish` keeps its word.
         (attempt, Told::Refused { reason: Reason::Internal, retry_after_s: None })
@@ -124,24 +132,34 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Did a renewal show that the stamp is another session's?
+    async fn is_over(&self, asking: &mut Asking<'_>, ctx: &Context) -> bool {
+        let (Session::Fresh(head) | Session::Renewed(head)) = &self.session else { return false };
+        let (gateway, presented) = (self.gateway, &self.presented);
+        !asking.kept.proves(gateway, &head.verified, presented, ctx.received).await
+    }
+
     /// The session as it is now, by this token.
     async fn granted(&self, asking: &Asking<'_>, token: &Token) -> Ending {
         let now = self.gateway.now();
         let prospect = self.gateway.refresher.prospect(&self.presented, now);
         let left = SessionLeft::of(token, Some(prospect), now.unix).unwrap_or_default();
+        let left = left.within(asking.kept.left(self.gateway, now.unix));
         Ok(Served { set_cookies: self.cookies(asking).await, ..left.served() })
     }
 
     async fn cookies(&self, asking: &Asking<'_>) -> Vec<http::HeaderValue> {
-        match self.new_pair(asking).await {
-            Some(new) => deliver::lines(self.gateway, &new, asking.shown.seen).await,
-            None => Vec::new(),
+        let mut lines = asking.kept.lines(self.gateway, asking.shown.seen);
+        if let Some(new) = self.new_pair(asking).await {
+            lines.extend(deliver::lines(self.gateway, &new, asking.shown.seen).await);
         }
+        lines
     }
 
-    /// The session's newest pair, if this browser lacks it.
+    /// The session's newest pair, if this browser lacks it. It is to leave.
     pub async fn new_pair(&self, asking: &Asking<'_>) -> Option<NewCookies> {
         let mut new = self.handle.as_ref()?.deliverable(self.gateway.now()).await?;
+        limits::note_handed_out(self.gateway, &new).await;
         new.refresh = new.refresh.or_else(|| asking.shown.moving(self.gateway));
         Some(new)
     }

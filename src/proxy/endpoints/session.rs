@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Asking, Ending};
 use crate::policy::claims::Verified;
 use crate::policy::decide::{Answer, Client, Token};
+use crate::policy::limits::Left;
 use crate::policy::reason::Reason;
 use crate::policy::time::UnixSeconds;
 use crate::proxy::Gateway;
@@ -27,10 +28,14 @@ pub struct SessionLeft {
     pub server_time: u64,
     /// Seconds until the access token expires; 0: it has, and the next request renews it.
     pub access_expires_in: Option<u64>,
-    /// Seconds until a timer should refresh. `null`: there is nothing to refresh with.
+    /// Seconds until a timer should refresh, or ask whether the session is over. `null`: there is nothing to refresh with.
     pub refresh_in: Option<u64>,
     /// Seconds until the session cannot be refreshed any more, if the auth backend has told.
     pub refresh_expires_in: Option<u64>,
+    /// Seconds until the session is over, however it is renewed. `null`: there is no such limit.
+    pub session_expires_in: Option<u64>,
+    /// Seconds until it is over if nobody uses it. `null`: there is no such limit.
+    pub idle_expires_in: Option<u64>,
     /// The user, by the issuer's `claims.user`.
     pub user: Option<Box<str>>,
 }
@@ -44,7 +49,11 @@ pub(super) async fn serve(gateway: &Gateway, headers: &HeaderMap, ctx: &Context)
         None => elsewhere(&asking, gateway),
     };
     match SessionLeft::of(&asking.token, prospect, now.unix) {
-        Ok(left) => Ok(left.served()),
+        Ok(left) => {
+            let left = left.within(asking.kept.left(gateway, now.unix));
+            let set_cookies = asking.kept.lines(gateway, asking.shown.seen);
+            Ok(Served { set_cookies, ..left.served() })
+        }
         Err((reason, retry_after_s)) => {
             let answer = Answer::unrouted(Client::Program, reason);
             let answer = Answer { retry_after_s: Some(retry_after_s), ..answer };
@@ -94,8 +103,26 @@ impl SessionLeft {
             refresh_expires_in: renewable
                 .and_then(|prospect| prospect.life_left)
                 .map(|left| left.as_secs()),
+            session_expires_in: None,
+            idle_expires_in: None,
             user: verified.and_then(|verified| verified.identity.user.clone()),
         })
+    }
+
+    /// With what the session's limits leave of it. A page's timer asks when the session will be over if
+    /// nobody uses it: then it hears that it is, or that somebody has.
+    pub(super) fn within(self, limits: Left) -> SessionLeft {
+        if !self.active {
+            return self;
+        }
+        let over_in = [limits.lifetime_s, limits.idle_s].into_iter().flatten().min();
+        let sooner = |wait: u64| over_in.map_or(wait, |over| wait.min(over));
+        SessionLeft {
+            refresh_in: self.refresh_in.map(sooner),
+            session_expires_in: limits.lifetime_s,
+            idle_expires_in: limits.idle_s,
+            ..self
+        }
     }
 
     pub(super) fn served(&self) -> Served {

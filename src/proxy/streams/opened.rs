@@ -77,6 +77,8 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context, has_frames: bool) -
         Passes::Person(verified) => Some(verified.clone()),
         Passes::Anonymous | Passes::Preflight => None,
     };
+    let kept = ctx.passage.as_ref().map(|passage| passage.carries.kept);
+    let lasts = kept.and_then(|kept| kept.lasts(gateway, gateway.now().unix));
     if person.is_none() && route.stream_age_max.is_none() {
         return Streaming::Nobodys;
     }
@@ -96,6 +98,7 @@ fn registered(edge: &Edge, session: &Session, ctx: &Context, has_frames: bool) -
         follower,
         cut_on_expiry: route.cut_on_expiry,
         age_max: route.stream_age_max,
+        lasts,
         switch,
     }))
 }

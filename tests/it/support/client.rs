@@ -249,6 +249,11 @@ impl Browser {
         Browser { address, jar: BTreeMap::new() }
     }
 
+    /// Where it sends its requests.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub async fn navigate(&mut self, target: &str) -> Reply {
         self.send(get(target).navigation()).await
     }

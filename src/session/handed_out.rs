@@ -1,0 +1,97 @@
+//! Which access tokens this gateway has handed out in renewals.
+//!
+//! Each left beside a session stamp, or to a browser that had one. So one that comes without was taken
+//! from its browser, and nobody may begin a session anew with it. Known by what it says, not by its
+//! bytes: a signature can be written in more than one way.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use parking_lot::Mutex;
+
+use crate::policy::claims::Verified;
+use crate::policy::time::UnixSeconds;
+
+/// Tokens remembered; more than that are live at once only with as many sessions. What has no room is
+/// not remembered.
+const TOKENS_MAX: usize = 200_000;
+/// Between two looks for what has expired, in seconds.
+const SWEPT_EVERY_S: u64 = 60;
+
+type Name = [u8; 16];
+
+/// The tokens, until they expire.
+#[derive(Default)]
+pub struct HandedOut {
+    tokens: Mutex<Tokens>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    ends: HashMap<Name, UnixSeconds>,
+    swept: UnixSeconds,
+}
+
+impl HandedOut {
+    pub fn note(&self, token: &Verified, now: UnixSeconds) {
+        let mut tokens = self.tokens.lock();
+        if now.since(tokens.swept) >= SWEPT_EVERY_S {
+            tokens.swept = now;
+            tokens.ends.retain(|_, ends| *ends > now);
+        }
+        if tokens.ends.len() < TOKENS_MAX {
+            tokens.ends.insert(name(token), token.expires_at);
+        }
+    }
+
+    pub fn holds(&self, token: &Verified) -> bool {
+        self.tokens.lock().ends.contains_key(&name(token))
+    }
+}
+
+fn name(token: &Verified) -> Name {
+    let Verified { issuer, subject, session_id, token_id, issued_at, expires_at, .. } = token;
+    let says =
+        format!("{issuer:?}{subject:?}{session_id:?}{token_id:?}{issued_at:?}{expires_at:?}");
+    digest(&SHA256, says.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::claims::{Identity, IssuerId};
+
+    fn token(id: u64, expires: u64) -> Verified {
+        Verified {
+            issuer: IssuerId(0),
+            subject: "alice".into(),
+            session_id: None,
+            token_id: Some(id.to_string().into()),
+            issued_at: None,
+            expires_at: UnixSeconds(expires),
+            life_s: 100,
+            refresh_at: UnixSeconds(expires),
+            identity: Identity::default(),
+            claims: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_handed_out_is_known_until_it_expires() {
+        let handed_out = HandedOut::default();
+        handed_out.note(&token(1, 1_000), UnixSeconds(900));
+        assert!(handed_out.holds(&token(1, 1_000)) && !handed_out.holds(&token(2, 1_000)));
+        handed_out.note(&token(3, 2_000), UnixSeconds(1_000));
+        assert!(!handed_out.holds(&token(1, 1_000)) && handed_out.holds(&token(3, 2_000)));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let handed_out = HandedOut::default();
+        for id in 0..=TOKENS_MAX as u64 {
+            handed_out.note(&token(id, 1_000), UnixSeconds(900));
+        }
+        assert_eq!(handed_out.tokens.lock().ends.len(), TOKENS_MAX);
+        assert!(!handed_out.holds(&token(TOKENS_MAX as u64, 1_000)));
+    }
+}
