@@ -57,7 +57,7 @@ pub async fn adopted(
             return Ok(Some(Vec::new()));
         }
     }
-    let mut lines = logged_in(gateway, issuer, &word, passage, now).await;
+    let mut lines = logged_in(gateway, issuer, &word, person.as_deref(), passage, now).await;
     let refresh = live(&word.refresh).map(|cookie| &cookie.value);
     lines.extend(limits::at_login(gateway, issuer, person.as_deref(), refresh, passage, now));
     Ok(Some(lines))
@@ -119,6 +119,7 @@ async fn logged_in(
     gateway: &Gateway,
     issuer: IssuerId,
     word: &Word,
+    person: Option<&Verified>,
     passage: &Passage,
     now: Now,
 ) -> Vec<HeaderValue> {
@@ -130,7 +131,10 @@ async fn logged_in(
         gateway.refresher.end(*shown_issuer, shown, now).await;
     }
     // A handle that was known before a login does not lead to what comes after.
-    let seen = carrier::forget(gateway, passage.carries.seen, now).await;
+    let seen = match goes_on(gateway, issuer, person, passage, now) {
+        true => passage.carries.seen,
+        false => carrier::forget(gateway, passage.carries.seen, now).await,
+    };
     let mut lines = Vec::new();
     // One cookie goes as a whole.
     let plain = !carrier::is_one_cookie(gateway, issuer);
@@ -152,7 +156,15 @@ async fn logged_in(
                 },
                 max_age_s,
             };
-            deliver::lines(gateway, &new, seen).await
+            let under_handle = deliver::lines(gateway, &new, seen).await;
+            match under_handle.is_empty() && seen.place.is_some() {
+                // A response of the session before was quicker; it is over.
+                true => {
+                    let seen = carrier::forget(gateway, seen, now).await;
+                    deliver::lines(gateway, &new, seen).await
+                }
+                false => under_handle,
+            }
         }
         // A refresh token alone: the next request has it renewed, and what comes is verified then.
         None => match refresh {
@@ -163,6 +175,22 @@ async fn logged_in(
         },
     });
     lines
+}
+
+/// Is it the browser's session that goes on? The backend may as well have renewed it of its own accord:
+/// what is under way with the handle that the browser has finds the new tokens under it.
+fn goes_on(
+    gateway: &Gateway,
+    issuer: IssuerId,
+    person: Option<&Verified>,
+    passage: &Passage,
+    now: Now,
+) -> bool {
+    let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.access.as_ref());
+    let before = shown.and_then(|token| gateway.tokens.cached(token.expose(), &[issuer], now));
+    before.zip(person).is_some_and(|(before, person)| {
+        before.subject == person.subject && before.session_id == person.session_id
+    })
 }
 
 /// The refresh token that the backend has said nothing of, where the browser does not just keep it in

@@ -106,7 +106,8 @@ fn described(carrier: &str, reply: &Reply) -> String {
     let to = reply.head.get("location").map(|to| to.split('?').next().unwrap_or_default());
     let to = to.map_or(String::new(), |to| format!(" to `{to}`"));
     let hint = reply.head.get("x-evergate-refresh").map_or("", |_| " with a hint");
-    let sets = reply.cookies().values().any(|cookie| !cookie.clears());
+    let is_token = |name: &String| name != "__Host-bounced";
+    let sets = reply.cookies().iter().any(|(name, cookie)| is_token(name) && !cookie.clears());
     let new = if sets && carrier != "server" { " + cookies" } else { "" };
     format!("{}{to}{hint}{new}", reply.status)
 }

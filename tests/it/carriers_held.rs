@@ -215,6 +215,23 @@ async fn a_late_response_brings_nothing_back_after_a_logout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_backend_itself_renews_keeps_its_handle_and_another_persons_does_not() {
+    let world = world("server").await;
+    let mut browser = alice(&world.gateway).await;
+    browser.fetch("/page").await;
+    let mut under_way = at(&world.gateway, &browser);
+
+    browser.submit("/auth/login", "user=alice").await;
+    let renewed = (browser.jar == under_way.jar, under_way.fetch("/page").await.status);
+    browser.submit("/auth/login", "user=bob").await;
+    let another = (browser.jar == under_way.jar, under_way.fetch("/page").await.status);
+
+    assert_eq!((renewed, another), ((true, 200), (false, 401)));
+    assert_eq!(browser.fetch("/page").await.status, 200);
+    assert_eq!(world.upstream.record.last().head.all("x-forwarded-user"), ["bob"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_backends_own_logout_and_the_next_login_end_what_was_before() {
     for carrier in BOTH {
         let world = world(carrier).await;
@@ -690,7 +707,7 @@ async fn a_logout_without_the_store_is_told_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_store_too_only_who_has_read_the_newest_pair_writes_and_never_after_a_logout() {
-    let redis = Redis::used().await;
+    let redis = Redis::start().await;
     let one = || {
         let address = StoreAddress::parse(&redis.url()).expect("a URL of ours");
         let settings = StoreSettings { address, password: None, key: Secret::new(KEY) };
