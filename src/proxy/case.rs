@@ -1,5 +1,7 @@
 //! One request's case: what is known of it, what is found out, and the verdict.
 
+mod own;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use http::HeaderValue;
 
 use super::Gateway;
 use super::bounce::digest;
-use super::context::{Carried, Carries, OwnCookies, Renewal};
+use super::context::{Carried, Carries, Renewal};
 use super::denied::{end_record, is_head_denied, without_denied};
 use super::limits::Kept;
 use super::observe::Event;
@@ -24,7 +26,7 @@ use crate::policy::reason::Reason;
 use crate::policy::route::{Auth, Route};
 use crate::policy::secret::Secret;
 use crate::policy::time::Now;
-use crate::refresh::{ForBackend, Presented, SessionHandle, TokenHash};
+use crate::refresh::{Presented, SessionHandle, TokenHash};
 use crate::token::Verdict;
 
 /// A WebSocket handshake is not held longer than this: browsers show nothing while they wait.
@@ -57,7 +59,8 @@ pub enum Decided {
 }
 
 impl<'a> Case<'a> {
-    /// Verifies what was shown. `uses`: it keeps the session from being idle. `renewal` is told what a refresh takes later.
+    /// Verifies what was shown. `uses`: it keeps the session from being idle. `renewal` is told what a
+    /// refresh takes later.
     pub async fn open(
         gateway: &'a Gateway,
         route: &'a Route,
@@ -69,6 +72,9 @@ impl<'a> Case<'a> {
     ) -> Case<'a> {
         let (token, cached) = judge(gateway, route, &shown, now).await;
         let token = without_denied(gateway, token, &mut shown, now).await;
+        if let Some(issuer) = route.adopt_tokens {
+            own::forget_denied(gateway, issuer, &mut shown, now).await;
+        }
         if let Token::Broken(reason) = token {
             tracing::info!(target: "audit", route = %route.name, client = %asked.source_ip, %reason, "token refused");
         }
@@ -255,26 +261,6 @@ impl<'a> Case<'a> {
             (_, Session::Fresh(head) | Session::Renewed(head)) => Some(head.access.clone()),
             (_, _) => None,
         }
-    }
-
-    /// On the auth backend's own route: its tokens, newest first. It never sees a spent one.
-    async fn own_cookies(&self) -> Option<OwnCookies> {
-        self.route.adopt_tokens?;
-        let access = match &self.shown.credential {
-            Credential::Cookie(token) => Some(Secret::new(token.as_ref())),
-            Credential::None | Credential::Bearer(_) | Credential::Broken { .. } => None,
-        };
-        let Some((issuer, refresh)) = &self.shown.refresh else {
-            return Some(OwnCookies { access, refresh: None, shown: None });
-        };
-        let shown = Secret::new(refresh.as_ref());
-        let known = self.gateway.refresher.for_backend(*issuer, &shown, self.now).await;
-        let (access, refresh) = match known {
-            ForBackend::AsItCame => (access, Some(shown.clone())),
-            ForBackend::Newest(newest) => (Some(newest.access), newest.refresh),
-            ForBackend::Withhold => (access, None),
-        };
-        Some(OwnCookies { access, refresh, shown: Some((*issuer, shown)) })
     }
 
     async fn answer(&self, answer: Answer) -> Decided {

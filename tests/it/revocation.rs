@@ -74,6 +74,26 @@ async fn a_page_cannot_have_a_revoked_session_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_backends_own_route_is_shown_nothing_of_a_revoked_session() {
+    let world = World::start().await;
+    let shown = async |ask: Ask| ask.send(world.gateway.address).await.text();
+    let me = || get("/auth/me");
+    let pair = world.backend.login("alice", |token| token);
+    assert!(shown(me().pair(&pair)).await.contains("refresh_token="), "as long as it is good");
+
+    // Renewed, so that its newest tokens are the gateway's to give.
+    let renewed = world.backend.login("alice", Token::expired);
+    let page = get("/page").pair(&renewed).send(world.gateway.address).await;
+    assert_eq!(page.status, 200);
+    revoked(&world, r#"{"sub": "alice"}"#).await;
+
+    let alone = me().header("Cookie", &format!("__Host-refresh={}", renewed.refresh));
+    for ask in [me().pair(&pair), me().pair(&renewed), alone] {
+        assert_eq!(shown(ask).await, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_refused_as_a_bearer_and_the_next_one_is_not() {
     let world = World::start().await;
     let token = |id: &str| world.backend.token("alice").claim("jti", id).sign();
