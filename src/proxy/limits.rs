@@ -244,6 +244,10 @@ pub fn at_login(
     let before = kept
         .stamp
         .filter(|stamp| stamp.whose.is(&whose) && since.is_none_or(|since| since <= stamp.began));
+    if let (Some(_), Some(access)) = (before, access) {
+        // As if this gateway had renewed it: it counts with the stamp only.
+        gateway.handed_out.note(access, now.unix);
+    }
     let began = before.map_or(now.unix, |stamp| stamp.began);
     let used = before.filter(|_| !kept.uses).map_or(now.unix, |stamp| stamp.used);
     written(gateway, Stamp { began, used, whose }, passage.carries.seen)

@@ -347,6 +347,18 @@ async fn what_the_backend_renews_of_its_own_accord_makes_a_session_no_younger() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_backend_renews_of_its_own_accord_counts_with_its_stamp_only() {
+    let world = world("max_lifetime: 1h").await;
+    let mut browser = Browser::new(world.gateway.address);
+    browser.submit("/auth/login", "user=alice").await;
+    world.skip(S(250));
+    browser.submit("/auth/login", "user=alice").await;
+    let thief = get("/page").fetch().pair(&pair_of(&browser));
+
+    refused(&thief.send(world.gateway.address).await, "session_expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_the_token_tells_of_makes_it_young_again() {
     let world = world("max_lifetime: 1h").await;
     world.backend.grant_claim("sid", "first");
