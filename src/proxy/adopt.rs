@@ -131,7 +131,7 @@ async fn logged_in(
         gateway.refresher.end(*shown_issuer, shown, now).await;
     }
     // A handle that was known before a login does not lead to what comes after.
-    let seen = match goes_on(gateway, issuer, person, passage, now) {
+    let seen = match goes_on(gateway, issuer, person, passage, now).await {
         true => passage.carries.seen,
         false => carrier::forget(gateway, passage.carries.seen, now).await,
     };
@@ -179,7 +179,7 @@ async fn logged_in(
 
 /// Is it the browser's session that goes on? The backend may as well have renewed it of its own accord:
 /// what is under way with the handle that the browser has finds the new tokens under it.
-fn goes_on(
+async fn goes_on(
     gateway: &Gateway,
     issuer: IssuerId,
     person: Option<&Verified>,
@@ -187,10 +187,13 @@ fn goes_on(
     now: Now,
 ) -> bool {
     let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.access.as_ref());
-    let before = shown.and_then(|token| gateway.tokens.cached(token.expose(), &[issuer], now));
-    before.zip(person).is_some_and(|(before, person)| {
-        before.subject == person.subject && before.session_id == person.session_id
-    })
+    let (Some(before), Some(person)) = (shown, person) else { return false };
+    match gateway.tokens.verify(before.expose(), &[issuer], now).await {
+        Verdict::Good(before) | Verdict::Expired(before) => {
+            before.subject == person.subject && before.session_id == person.session_id
+        }
+        Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => false,
+    }
 }
 
 /// The refresh token that the backend has said nothing of, where the browser does not just keep it in
