@@ -5,9 +5,10 @@
 //! 1. A stamp counts for the person and the session that it was made for; for others it is missing.
 //! 2. Without one a session began when its access token says that the person logged in
 //!    (`auth_time`), else when that token was issued; last used then, too. That needs a token that is
-//!    still valid, and neither it nor the refresh token beside it handed out here: they left with a
-//!    stamp.
-//!    Else nobody knows when the session began, so it is over.
+//!    still valid. One that was handed out here left beside a stamp: a browser that has it has the stamp,
+//!    so the session is over. Under a handle ([`carrier`](super::carrier)) a browser has it before the
+//!    stamp; then the one that is on its way counts. Else nobody knows when the session began, so it is
+//!    over.
 //! 3. A use is noted only once the last one is older than [`Limits::slack_s`], and an idle session is
 //!    given as much longer: never shorter than promised, and a rare Set-Cookie.
 //! 4. Nothing that is renewed makes a session any younger.
@@ -55,8 +56,18 @@ pub struct Facts {
     /// `auth_time` (OpenID Connect Core §2).
     pub authenticated: Option<UnixSeconds>,
     pub issued: UnixSeconds,
-    /// It, or the refresh token beside it, was handed out by this gateway.
-    pub handed_out: bool,
+    pub provenance: Provenance,
+}
+
+/// Where an access token comes from that is shown without its stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// From a login, as far as this gateway knows.
+    Login,
+    /// This gateway handed it to the browser, beside a stamp.
+    HandedOut,
+    /// This gateway put it under the browser's handle; this stamp may be on its way.
+    UnderHandle(Stamp),
 }
 
 /// What one request means for its session.
@@ -174,9 +185,11 @@ pub fn judge(
         (Some(stamp), Some(token)) if refresh == Some(stamp.whose) => {
             (Stamp { whose: token.whose, ..stamp }, true)
         }
-        (Some(_) | None, Some(token)) if token.valid && !token.handed_out => {
-            (begun(&token, now), true)
-        }
+        (Some(_) | None, Some(token)) if token.valid => match token.provenance {
+            Provenance::Login => (begun(&token, now), true),
+            Provenance::UnderHandle(stamp) => (Stamp { whose: token.whose, ..stamp }, true),
+            Provenance::HandedOut => return Judged::Over(Over::Unknown),
+        },
         (Some(_) | None, Some(_)) | (None, None) => return Judged::Over(Over::Unknown),
     };
     let Left { lifetime_s, idle_s } = limits.left(&stamp, now);
@@ -226,7 +239,7 @@ mod tests {
             valid: true,
             authenticated: None,
             issued: ago(issued),
-            handed_out: false,
+            provenance: Provenance::Login,
         }
     }
 
@@ -308,7 +321,7 @@ mod tests {
         let expired = Facts { valid: false, ..token(1) };
         assert_eq!(by(&LIMITS, None, expired, true), over);
         assert_eq!(judge(&LIMITS, None, None, Some(whose(9, None)), NOW, true), over);
-        let dropped = Facts { handed_out: true, ..token(1) };
+        let dropped = Facts { provenance: Provenance::HandedOut, ..token(1) };
         assert_eq!(by(&LIMITS, None, dropped, true), over);
         assert_eq!(by(&LIMITS, Some(stamp(9, 5)), dropped, true), good(stamp(9, 0), true));
         let another = Facts { whose: whose(2, None), ..expired };

@@ -188,12 +188,10 @@ async fn goes_on(
 ) -> bool {
     let shown = passage.carries.own_cookies.as_ref().and_then(|own| own.access.as_ref());
     let (Some(before), Some(person)) = (shown, person) else { return false };
-    match gateway.tokens.verify(before.expose(), &[issuer], now).await {
-        Verdict::Good(before) | Verdict::Expired(before) => {
-            before.subject == person.subject && before.session_id == person.session_id
-        }
-        Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => false,
-    }
+    let before = gateway.owner(issuer, before, now).await;
+    before.is_some_and(|before| {
+        before.subject == person.subject && before.session_id == person.session_id
+    })
 }
 
 /// The refresh token that the backend has said nothing of, where the browser does not just keep it in

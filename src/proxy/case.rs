@@ -272,7 +272,7 @@ impl<'a> Case<'a> {
         // First, since what comes after it may be the last that a browser keeps.
         let mut lines = self.kept.lines(self.gateway, seen);
         if let Some(mut new) = new {
-            limits::note_handed_out(self.gateway, &new).await;
+            self.kept.note_handed_out(self.gateway, &new).await;
             new.refresh = new.refresh.or_else(|| self.shown.moving(self.gateway));
             lines.extend(deliver::lines(self.gateway, &new, seen).await);
         }

@@ -11,7 +11,7 @@ use super::context::{Carried, Carries, Context};
 use super::observe::Event;
 use super::respond::{Seal, seal};
 use super::shown::SeenCookies;
-use super::{Edge, Gateway, adopt, bounce, carrier, limits};
+use super::{Edge, Gateway, adopt, bounce, carrier};
 use crate::clock;
 use crate::policy::bounce::Trail;
 use crate::policy::carrier::Carrier;
@@ -93,7 +93,7 @@ async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
     if let Some(observer) = &gateway.observer {
         observer(Event::Delivered);
     }
-    limits::note_handed_out(gateway, &new).await;
+    carries.kept.note_handed_out(gateway, &new).await;
     lines(gateway, &carries.with_moved(new), carries.seen).await
 }
 

@@ -13,13 +13,14 @@ use super::upstreams::Upstream;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::carrier::Carrier;
-use crate::policy::claims::IssuerId;
+use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::decide::Token;
 use crate::policy::identity::managed::Managed;
 use crate::policy::limits::Limits;
 use crate::policy::path::PathRules;
 use crate::policy::reason::Reason;
 use crate::policy::route::table::RouteTable;
+use crate::policy::secret::Secret;
 use crate::policy::set_cookie::{BackendCookies, CookieSettings};
 use crate::policy::time::Now;
 use crate::policy::trusted_origins::TrustedOrigins;
@@ -29,7 +30,7 @@ use crate::session::handed_out::HandedOut;
 use crate::session::held::HeldTokens;
 use crate::session::replays::Replays;
 use crate::session::seal::Seals;
-use crate::token::Tokens;
+use crate::token::{Tokens, Verdict};
 
 /// What all listeners share. Built once, by [`crate::server`].
 pub struct Gateway {
@@ -81,6 +82,22 @@ pub struct Gateway {
 impl Gateway {
     pub(super) fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// Whose access token this is, expired or not; `None`: nobody's, or its keys are out of reach.
+    pub(super) async fn owner(
+        &self,
+        issuer: IssuerId,
+        access: &Secret,
+        now: Now,
+    ) -> Option<Arc<Verified>> {
+        if let Some(verified) = self.tokens.cached(access.expose(), &[issuer], now) {
+            return Some(verified);
+        }
+        match self.tokens.verify(access.expose(), &[issuer], now).await {
+            Verdict::Good(verified) | Verdict::Expired(verified) => Some(verified),
+            Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => None,
+        }
     }
 
     /// How browsers hold this issuer's tokens.

@@ -20,13 +20,12 @@ use super::{Gateway, deliver};
 use crate::policy::claims::{IssuerId, Verified};
 use crate::policy::credentials::{CookieValue, Credential, Held};
 use crate::policy::decide::Token;
-use crate::policy::limits::{Facts, Judged, Left, Name, Over, Stamp, Whose, judge};
+use crate::policy::limits::{Facts, Judged, Left, Name, Over, Provenance, Stamp, Whose, judge};
 use crate::policy::reason::Reason;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::MAX_AGE_S_MAX;
 use crate::policy::time::{Now, UnixSeconds};
 use crate::refresh::{NewCookies, Presented};
-use crate::token::Verdict;
 
 /// What the stamp is sealed for.
 const PURPOSE: &str = "session stamp";
@@ -97,11 +96,12 @@ pub async fn judged(
         !stamp.whose.is(&facts.whose) && Some(stamp.whose) != refresh
     });
     if let Some(facts) = facts.as_mut().filter(|_| foreign || stamp.is_none()) {
-        let access = known(&token).is_some_and(|verified| gateway.handed_out.holds(&verified));
-        facts.handed_out = access
-            || shown.refresh.as_ref().is_some_and(|(issuer, token)| {
-                gateway.refresher.was_handed_out(*issuer, &Secret::new(token.as_ref()), now)
-            });
+        let beside = known(&token).and_then(|verified| gateway.handed_out.stamp_of(&verified));
+        facts.provenance = match (beside, shown.seen.place) {
+            (None, _) => Provenance::Login,
+            (Some(_), None) => Provenance::HandedOut,
+            (Some(stamp), Some(_)) => Provenance::UnderHandle(stamp),
+        };
     }
     if foreign || shown.stamp == Came::Forged {
         let what = if foreign { "of another session" } else { "forged or broken" };
@@ -118,24 +118,6 @@ pub async fn judged(
             end(gateway, known(&token), shown, proven, why, client, now).await;
             (Token::Broken(Reason::SessionExpired), Kept { over: true, ..Kept::default() })
         }
-    }
-}
-
-/// A renewed pair is about to leave, beside a stamp or to who has one.
-pub async fn note_handed_out(gateway: &Gateway, new: &NewCookies) {
-    if gateway.limits.are_off() {
-        return;
-    }
-    let (now, issuers) = (gateway.now(), [new.issuer]);
-    let verified = match gateway.tokens.cached(new.access.expose(), &issuers, now) {
-        Some(verified) => Some(verified),
-        None => match gateway.tokens.verify(new.access.expose(), &issuers, now).await {
-            Verdict::Good(verified) => Some(verified),
-            Verdict::Expired(_) | Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => None,
-        },
-    };
-    if let Some(verified) = verified {
-        gateway.handed_out.note(&verified, now.unix);
     }
 }
 
@@ -196,6 +178,21 @@ impl Kept {
         self.over
     }
 
+    /// A renewed pair is about to leave beside the stamp, or to who has it.
+    pub async fn note_handed_out(&self, gateway: &Gateway, new: &NewCookies) {
+        let Some(stamp) = self.stamp.map(|stamp| self.as_of_now(gateway, stamp)) else { return };
+        let now = gateway.now();
+        if let Some(verified) = gateway.owner(new.issuer, &new.access, now).await {
+            gateway.handed_out.note(&verified, stamp, now.unix);
+        }
+    }
+
+    /// The stamp with the use that this request is.
+    fn as_of_now(&self, gateway: &Gateway, stamp: Stamp) -> Stamp {
+        let used = if self.uses { stamp.used.max(gateway.now().unix) } else { stamp.used };
+        Stamp { used, ..stamp }
+    }
+
     /// What is left of the session.
     pub fn left(&self, gateway: &Gateway, now: UnixSeconds) -> Left {
         self.stamp.map(|stamp| gateway.limits.left(&stamp, now)).unwrap_or_default()
@@ -212,11 +209,8 @@ impl Kept {
         if self.over {
             return deliver::expiring(gateway, seen);
         }
-        let Some(mut stamp) = self.stamp.filter(|_| self.write) else { return Vec::new() };
-        if self.uses {
-            stamp.used = stamp.used.max(gateway.now().unix);
-        }
-        written(gateway, stamp, seen)
+        let Some(stamp) = self.stamp.filter(|_| self.write) else { return Vec::new() };
+        written(gateway, self.as_of_now(gateway, stamp), seen)
     }
 }
 
@@ -244,9 +238,9 @@ pub fn at_login(
     let before = kept
         .stamp
         .filter(|stamp| stamp.whose.is(&whose) && since.is_none_or(|since| since <= stamp.began));
-    if let (Some(_), Some(access)) = (before, access) {
+    if let (Some(before), Some(access)) = (before, access) {
         // As if this gateway had renewed it: it counts with the stamp only.
-        gateway.handed_out.note(access, now.unix);
+        gateway.handed_out.note(access, before, now.unix);
     }
     let began = before.map_or(now.unix, |stamp| stamp.began);
     let used = before.filter(|_| !kept.uses).map_or(now.unix, |stamp| stamp.used);
@@ -267,7 +261,7 @@ fn facts(gateway: &Gateway, verified: &Verified, now: UnixSeconds) -> Facts {
         valid: now < verified.expires_at,
         authenticated: authenticated(verified),
         issued: verified.issued_at.unwrap_or(first_seen),
-        handed_out: false,
+        provenance: Provenance::Login,
     }
 }
 

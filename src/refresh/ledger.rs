@@ -256,11 +256,6 @@ impl Ledger {
         self.sessions.find(hash, now).map(|found| found.id)
     }
 
-    /// Did a renewal bring this refresh token?
-    pub fn was_handed_out(&mut self, hash: TokenHash, now: Now) -> bool {
-        self.sessions.find(hash, now).is_some_and(|found| found.generation > 0)
-    }
-
     /// What a request to the auth backend itself may show it.
     pub fn for_backend(&mut self, hash: TokenHash, now: Now) -> ForBackend {
         let found = self.sessions.find(hash, now);

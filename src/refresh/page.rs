@@ -11,10 +11,8 @@ use super::handle::{NewCookies, Prospect, SessionHandle};
 use super::hash::TokenHash;
 use super::ledger::Visitor;
 use super::{Presented, Refresher};
-use crate::policy::claims::IssuerId;
 use crate::policy::claims::Verified;
 use crate::policy::decide::Session;
-use crate::policy::secret::Secret;
 use crate::policy::time::Now;
 
 impl Refresher {
@@ -44,13 +42,6 @@ impl Refresher {
             access: Some(Arc::clone(access)),
         };
         self.shared.step(|board| board.ledger.note_kept(&visitor, now));
-    }
-
-    /// Did this gateway, or one that it has heard of it from, hand this refresh token out? Nothing is
-    /// noted.
-    pub fn was_handed_out(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) -> bool {
-        let Some(hash) = self.hash(issuer, refresh_token) else { return false };
-        self.shared.step(|board| board.ledger.was_handed_out(hash, now))
     }
 
     /// [`Refresher::look_up`] for a page that asks to have its session renewed.

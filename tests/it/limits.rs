@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::support::backend::Pair;
@@ -170,6 +170,27 @@ async fn a_timer_asks_when_the_session_is_over_and_hears_it() {
     assert_eq!(world.backend.token_calls(), 0);
 }
 
+/// What it takes away would else be the cookies of a login that was quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_that_ends_a_session_does_not_wait_for_the_backend() {
+    let revocation = "s3cret, revocation_url: \"http://BACKEND/hang\"";
+    let world = World::with(&with(BOTH, KEY).replacen("s3cret", revocation, 1)).await;
+    let mut browser = alice(&world).await;
+    world.skip(S(3601));
+
+    let since = Instant::now();
+    let reply = browser.fetch("/page").await;
+
+    assert!(since.elapsed() < S(2), "{:?}", since.elapsed());
+    refused(&reply, "session_expired");
+    takes_all_away(&reply);
+    let failed = "evergate_backend_revocations_total{issuer=\"default\",result=\"failed\"}";
+    eventually("the backend was asked", async || {
+        world.gateway.metrics().await.value(failed) == 1.0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_without_a_refresh_token_has_limits_too_and_its_token_is_denied() {
     let world = world("max_lifetime: 100s").await;
@@ -292,6 +313,57 @@ async fn parallel_first_requests_without_a_stamp_all_pass() {
     assert_eq!(client::statuses(&replies), [200; 20]);
     assert_eq!((later.status, later.cookies().len()), (200, 3));
     assert_eq!(world.backend.counts().grants, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_renewed_before_there_were_limits_goes_on_at_a_gateway_with_them() {
+    let (backend, upstream) = (Backend::start().await, Upstream::start().await);
+    let redis = Redis::used().await;
+    let store = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
+    let start = async |yaml: &str| {
+        let yaml = format!("{store}\n{yaml}");
+        Gateway::start(&super::support::world::place(&yaml, &backend, &upstream)).await
+    };
+    let (old, new) = (start(STANDARD).await, start(&file(BOTH, "same_site: lax")).await);
+    let mut browser = holding(&old, &backend.login("alice", Token::expired));
+    assert_eq!(browser.fetch("/page").await.status, 200);
+    [&old, &new].into_iter().for_each(|gateway| gateway.skip(S(280)));
+    backend.skip(S(280));
+
+    let ask = || get("/page").fetch().pair(&pair_of(&browser)).send(new.address);
+    let replies = futures_util::future::join_all((0..20).map(|_| ask())).await;
+
+    assert_eq!(client::statuses(&replies), [200; 20]);
+    // It has heard from the store by now that this refresh token came by a renewal.
+    let heard =
+        "evergate_refresh_total{issuer=\"default\",result=\"delivered\",trigger=\"window\"}";
+    eventually("it is heard", async || new.metrics().await.value(heard) > 0.0).await;
+    let later = ask().await;
+    assert_eq!((later.status, later.cookies().contains_key(STAMP)), (200, true));
+}
+
+/// The tokens of a handle are renewed before the browser has the stamp, or though it never gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_handle_a_stamp_may_come_later_than_the_tokens_and_makes_them_no_younger() {
+    let yaml = with(BOTH, KEY).replacen("s3cret", "s3cret, carrier: server", 1);
+    let world = World::with(&yaml).await;
+    let mut browser = Browser::new(world.gateway.address);
+    assert_eq!(browser.submit("/auth/login", "user=alice").await.status, 303);
+    browser.jar.remove(STAMP);
+    world.skip(S(280));
+
+    // In the window: the first renews the tokens, and each answer with a stamp is lost.
+    let session_cookie = format!("__Host-session={}", browser.jar["__Host-session"]);
+    let ask = || get("/page").fetch().header("Cookie", &session_cookie);
+    let replies: Vec<_> = futures_util::stream::iter(0..20)
+        .then(|_| ask().send(world.gateway.address))
+        .collect()
+        .await;
+    assert_eq!(client::statuses(&replies), [200; 20]);
+    let left = session(&mut browser).await["session_expires_in"].as_u64().expect("seconds");
+
+    assert_eq!(world.backend.counts().grants, 1);
+    assert!((3310..=3320).contains(&left), "{left}: 280 s after the token was issued");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,6 @@ use crate::proxy::context::OwnCookies;
 use crate::proxy::denied::{is_head_denied, without_denied};
 use crate::proxy::shown::Shown;
 use crate::refresh::ForBackend;
-use crate::token::Verdict;
 
 impl Case<'_> {
     /// On the auth backend's own route: its tokens, newest first. It never sees a spent one.
@@ -47,12 +46,8 @@ impl Case<'_> {
             return false;
         }
         let (presented, _) = verify(gateway, &self.shown, &issuers, self.now).await;
-        match gateway.tokens.verify(newest.expose(), &issuers, self.now).await {
-            Verdict::Good(head) | Verdict::Expired(head) => {
-                is_head_denied(gateway, &presented, &head)
-            }
-            Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => true,
-        }
+        let head = gateway.owner(issuer, newest, self.now).await;
+        head.is_none_or(|head| is_head_denied(gateway, &presented, &head))
     }
 }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method};
 use pingora::proxy::Session as Request;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Asking, Ending, client_of, our_form};
@@ -31,7 +32,6 @@ use crate::proxy::denied::deny_session;
 use crate::proxy::respond::{Reply, Served};
 use crate::proxy::{carrier, deliver, facts, page};
 use crate::refresh::{ForBackend, Presented, REVOCATION_MAX};
-use crate::token::Verdict;
 
 /// How long the answer waits until the other gateways can know; they are told later, too.
 const STORE_WAIT: Duration = Duration::from_millis(500);
@@ -94,7 +94,7 @@ pub async fn left(
     now: Now,
 ) {
     let access = match access {
-        Some(access) => verified(gateway, issuer, access, now).await,
+        Some(access) => gateway.owner(issuer, access, now).await,
         None => None,
     };
     end(gateway, access, refresh, now).await;
@@ -115,9 +115,11 @@ pub async fn over(
         let presented = Presented { issuer, refresh_token, access: None, client };
         !gateway.refresher.prospect(&presented, now).over
     });
-    let newest = end(gateway, access, refresh, now).await.filter(|_| live);
-    let told = gateway.denials.written_within(STORE_WAIT);
-    tokio::join!(told, revoke(gateway, newest, now));
+    if let Some(newest) = end(gateway, access, refresh, now).await.filter(|_| live) {
+        // Not waited for: the answer takes cookies away, and somebody may log in again meanwhile.
+        let _ = revoking(gateway, newest, now);
+    }
+    gateway.denials.written_within(STORE_WAIT).await;
 }
 
 /// Ends a session as far as it is known: by the access token and the refresh token that were shown.
@@ -135,7 +137,7 @@ async fn end(
         newest = match gateway.refresher.for_backend(issuer, &shown, now).await {
             ForBackend::AsItCame => Some((issuer, shown.clone())),
             ForBackend::Newest(head) => {
-                tokens.extend(verified(gateway, issuer, &head.access, now).await);
+                tokens.extend(gateway.owner(issuer, &head.access, now).await);
                 head.refresh.map(|refresh| (issuer, refresh))
             }
             ForBackend::Withhold => None,
@@ -147,37 +149,34 @@ async fn end(
     newest
 }
 
-async fn verified(
-    gateway: &Gateway,
-    issuer: IssuerId,
-    access: &Secret,
-    now: Now,
-) -> Option<Arc<Verified>> {
-    match gateway.tokens.verify(access.expose(), &[issuer], now).await {
-        Verdict::Good(verified) | Verdict::Expired(verified) => Some(verified),
-        Verdict::Bad(_) | Verdict::KeysUnavailable { .. } => None,
+/// Tells the auth backend, best-effort, and waits for a while.
+async fn revoke(gateway: &Gateway, newest: Option<(IssuerId, Secret)>, now: Now) {
+    if let Some(call) = newest.and_then(|newest| revoking(gateway, newest, now)) {
+        let _ = timeout(REVOCATION_MAX, call).await;
     }
 }
 
-/// Tells the auth backend, best-effort.
-async fn revoke(gateway: &Gateway, newest: Option<(IssuerId, Secret)>, now: Now) {
-    let Some((issuer, refresh)) = newest else { return };
+/// Tells the auth backend. `None`: it does not want to know.
+fn revoking(
+    gateway: &Gateway,
+    (issuer, refresh): (IssuerId, Secret),
+    now: Now,
+) -> Option<JoinHandle<()>> {
     let index = usize::from(issuer.0);
-    let Some(revocation) = gateway.revocations.get(index).cloned().flatten() else { return };
+    let revocation = gateway.revocations.get(index).cloned().flatten()?;
     let discovered = gateway.tokens.discovered(issuer, now);
-    let Some(place) = revocation.place(discovered.as_deref()) else { return };
+    let place = revocation.place(discovered.as_deref())?;
     let name = gateway.issuer_names.get(index).map_or("-", |name| name).to_owned();
     let counter = gateway.metrics.backend_revocations.clone();
     // A task of its own: a browser that hangs up does not call it off.
-    let call = tokio::spawn(async move {
+    Some(tokio::spawn(async move {
         let result = revocation.revoke(place, &refresh).await;
         let word = if result.is_ok() { "ok" } else { "failed" };
         counter.with_label_values(&[&name, word]).inc();
         if let Err(error) = result {
             tracing::warn!(issuer = name, %error, "logged out here; the auth backend did not revoke the refresh token");
         }
-    });
-    let _ = timeout(REVOCATION_MAX, call).await;
+    }))
 }
 
 /// The credentials of whoever may log out with them. Cookies that cannot be read are taken away all

@@ -20,7 +20,7 @@ use crate::policy::time::Now;
 use crate::proxy::context::Context;
 use crate::proxy::denied::is_head_denied;
 use crate::proxy::respond::{Reply, Served};
-use crate::proxy::{Gateway, carrier, deliver, limits};
+use crate::proxy::{Gateway, carrier, deliver};
 use crate::refresh::{NewCookies, Presented, SessionHandle};
 
 /// [`wish`] asks for a look-up and a renewal at most once each.
@@ -159,7 +159,7 @@ impl<'a> Attempt<'a> {
     /// The session's newest pair, if this browser lacks it. It is to leave.
     pub async fn new_pair(&self, asking: &Asking<'_>) -> Option<NewCookies> {
         let mut new = self.handle.as_ref()?.deliverable(self.gateway.now()).await?;
-        limits::note_handed_out(self.gateway, &new).await;
+        asking.kept.note_handed_out(self.gateway, &new).await;
         new.refresh = new.refresh.or_else(|| asking.shown.moving(self.gateway));
         Some(new)
     }
