@@ -542,8 +542,7 @@ async fn a_stream_follows_the_session_that_its_cookie_stood_for() {
 /// Two gateways that share a Redis, with `carrier: server`.
 struct Two {
     backend: Backend,
-    /// Stops when dropped.
-    _upstream: Upstream,
+    upstream: Upstream,
     redis: Redis,
     gateways: [Gateway; 2],
 }
@@ -555,7 +554,7 @@ impl Two {
         let (backend, upstream) = (Backend::start().await, Upstream::start().await);
         let yaml = place(&yaml("server", &line), &backend, &upstream);
         let gateways = [Gateway::start(&yaml).await, Gateway::start(&yaml).await];
-        Two { backend, _upstream: upstream, redis, gateways }
+        Two { backend, upstream, redis, gateways }
     }
 
     fn skip(&self, time: Duration) {
@@ -622,6 +621,22 @@ async fn a_logout_at_one_gateway_takes_the_handle_from_all() {
     for gateway in [0, 1] {
         assert_eq!(answer(&two.page(gateway, &old).await), refused("no_credentials"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_carrier_became_path_the_refresh_path_removes_what_a_refused_handle_held() {
+    let two = Two::start().await;
+    let browser = alice(&two.gateways[0]).await;
+    let line = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", two.redis.url());
+    let path = Gateway::start(&place(&yaml("path", &line), &two.backend, &two.upstream)).await;
+    two.skip(EXPIRY);
+    path.skip(EXPIRY);
+    two.backend.fail(Fault::Refuse { status: 400, error: "invalid_grant", retry_after: None });
+    assert_eq!(two.held().await.len(), 1);
+
+    let reply = at(&path, &browser).navigate("/_evergate/refresh").await;
+
+    assert_eq!((reply.status, two.held().await.len()), (302, 0), "{:?}", reply.headers());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ use crate::proxy::bounce::{self, PARAMETER};
 use crate::proxy::case::known;
 use crate::proxy::context::Context;
 use crate::proxy::respond::{Reply, Served};
-use crate::proxy::{Gateway, deliver, facts, page};
+use crate::proxy::{Gateway, carrier, deliver, facts, page};
 
 /// A browser that looks ahead is told to look again, if anybody wants to see the page.
 const PREFETCH_RETRY_S: u64 = 1;
@@ -108,13 +108,13 @@ impl<'a> Visit<'a> {
         let presented = asking.presented(self.gateway, ctx);
         let (attempt, told) = match presented.filter(|presented| accepts(presented.issuer)) {
             _ if matches!(asking.token, Token::Broken(Reason::Revoked)) => {
-                return self.refused(&asking, ctx, Reason::Revoked, Vec::new());
+                return self.refused(&asking, ctx, Reason::Revoked, Vec::new()).await;
             }
             // A token that still holds is all that the page needs.
             None if matches!(asking.token, Token::Valid(_) | Token::InWindow(_)) => {
                 return Ok(self.back(asking.kept.lines(self.gateway, asking.shown.seen), None));
             }
-            None => return self.refused(&asking, ctx, lacking(&asking.token), Vec::new()),
+            None => return self.refused(&asking, ctx, lacking(&asking.token), Vec::new()).await,
             Some(presented) => Attempt::made(self.gateway, &mut asking, presented, ctx).await,
         };
         let asking = &asking;
@@ -137,10 +137,10 @@ impl<'a> Visit<'a> {
             Told::Granted(_) => Ok(self.back(with_stamp(cookies), kept)),
             // What came is another person's, or of an issuer's that refreshes nothing.
             Told::Refused { reason: Reason::NothingToRefresh, .. } => {
-                self.refused(asking, ctx, lacking(&asking.token), cookies)
+                self.refused(asking, ctx, lacking(&asking.token), cookies).await
             }
             Told::Refused { reason, retry_after_s: None } if reason.means_log_in() => {
-                self.refused(asking, ctx, reason, cookies)
+                self.refused(asking, ctx, reason, cookies).await
             }
             Told::Refused { reason, retry_after_s } => {
                 let mut reply = match retry_after_s {
@@ -177,14 +177,16 @@ impl<'a> Visit<'a> {
 
     /// Nothing can be renewed. Whoever may pass as nobody is sent back for that, others to the login
     /// page of the page that they asked for.
-    fn refused(
+    async fn refused(
         &self,
         asking: &Asking<'_>,
         ctx: &Context,
         reason: Reason,
         tokens: Vec<HeaderValue>,
     ) -> Ending {
-        let mut cookies = asking.kept.lines(self.gateway, asking.shown.seen);
+        let seen = asking.shown.seen;
+        carrier::refused(self.gateway, seen, reason, ctx.received).await;
+        let mut cookies = asking.kept.lines(self.gateway, seen);
         cookies.extend(tokens);
         // No round: whoever goes on to the login comes back with other tokens. Of a session that is
         // over all cookies go, this one as well.
