@@ -10,6 +10,6 @@ pub enum Carrier {
     Path,
     /// Both tokens in one cookie that only gateways can read.
     Sealed,
-    /// Neither: a cookie with a random handle, under which the gateway keeps both.
+    /// Neither: a cookie with a handle that nobody can guess, under which the gateway keeps both.
     Server,
 }

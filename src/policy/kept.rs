@@ -1,6 +1,6 @@
 //! What the session cookie holds: both tokens of a session, sealed, or a handle to them.
 //!
-//! 1. Its value begins with its kind: `s1.` and sealed text, or `h1.` and a handle of 128 random bits
+//! 1. Its value begins with its kind: `s1.` and sealed text, or `h1.` and a handle of 128 bits
 //!    in base64url. Anything else was not written by a gateway.
 //! 2. The tokens' bytes, sealed in the cookie or kept under the handle, name their issuer by its name:
 //!    its place in the configuration may change under a browser that stays logged in.
@@ -63,7 +63,7 @@ impl<'a> SessionValue<'a> {
 }
 
 impl Handle {
-    /// `bytes`: as random as they come.
+    /// `bytes`: such that nobody can guess them.
     pub fn new(bytes: [u8; HANDLE_BYTES]) -> Handle {
         Handle(bytes)
     }

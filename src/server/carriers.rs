@@ -12,21 +12,23 @@ use crate::store::Sealer;
 pub fn seals(config: &Config) -> Result<Seals, StartError> {
     match config.cookie_keys.split_first() {
         Some((first, others)) => Ok(Seals::new(first, others)?),
-        None => {
-            let drawn: [u8; 32] = random_bytes()?;
-            let drawn: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Seals::new(&Secret::new(drawn), &[])?)
-        }
+        None => Ok(Seals::new(&drawn()?, &[])?),
     }
 }
 
 /// Tokens of which browsers have a handle only: shared, where session records are.
 pub fn held(config: &Config, store: Option<&RedisStore>) -> Result<HeldTokens, StartError> {
-    let shared = match (&config.store, store) {
+    let (sealer, store) = match (&config.store, store) {
         (Some(shared), Some(store)) => {
-            Some((store.connection(), Sealer::new(&shared.settings.key)?))
+            (Sealer::new(&shared.settings.key)?, Some(store.connection()))
         }
-        (_, _) => None,
+        (_, _) => (Sealer::new(&drawn()?)?, None),
     };
-    Ok(HeldTokens::new(config.limits.sessions_max, shared))
+    Ok(HeldTokens::new(config.limits.sessions_max, sealer, store))
+}
+
+/// A key of this process alone.
+fn drawn() -> Result<Secret, StartError> {
+    let drawn: [u8; 32] = random_bytes()?;
+    Ok(Secret::new(drawn.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }

@@ -5,15 +5,16 @@
 //! 2. A writer puts a pair in the place of the one that it has read, never of another and never where
 //!    there is none any more: so a late response neither brings an older pair back nor a session that
 //!    was logged out. Who came second writes nothing; the session's record serves its pair to the next.
-//! 3. A store that is away logs nobody out: the last pair that was read or written here is served
+//! 3. The handle of a pair follows from it, by a key: who shows the same tokens in other cookies again and
+//!    again is given the same handle, and pushes nobody out.
+//! 4. A store that is away logs nobody out: the last pair that was read or written here is served
 //!    meanwhile. It is never written back.
-//! 4. A handle that nobody holds costs one bounded look and is not remembered.
+//! 5. A handle that nobody holds costs one bounded look and is not remembered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -28,6 +29,8 @@ use crate::store::{Connection, Script, Sealer, Store, StoreAway};
 pub const LIFE_UNTOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of all names in the store; and what a handle's own is made for.
 const PLACE: &str = "evergate:held";
+/// What a handle is made for.
+const HANDLES: &str = "handle";
 /// A sealed value begins with its key's id and its nonce, which no two have in common.
 const VERSION_BYTES: usize = 17;
 
@@ -46,6 +49,7 @@ pub struct Place {
 pub struct HeldTokens {
     /// All there is, or copies of what is in the store.
     here: Cache<Handle, Here>,
+    sealer: Arc<Sealer>,
     shared: Option<Shared>,
     versions: AtomicU64,
 }
@@ -62,19 +66,19 @@ struct Here {
 
 struct Shared {
     store: Arc<Store>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     replace: Script,
     remove: Script,
 }
 
 impl HeldTokens {
-    /// `handles_max`: how many are held here; the longest unused goes first. `shared`: where all gateways
-    /// hold them.
-    pub fn new(handles_max: usize, shared: Option<(Arc<Store>, Sealer)>) -> HeldTokens {
-        let script = |text: &str| Script::new(text.to_owned());
-        let shared = shared.map(|(store, sealer)| Shared {
+    /// `handles_max`: how many are held here; the longest unused goes first. `store`: where all gateways
+    /// hold them; `sealer` is theirs, then.
+    pub fn new(handles_max: usize, sealer: Sealer, store: Option<Arc<Store>>) -> HeldTokens {
+        let (sealer, script) = (Arc::new(sealer), |text: &str| Script::new(text.to_owned()));
+        let shared = store.map(|store| Shared {
             store,
-            sealer,
+            sealer: Arc::clone(&sealer),
             replace: script(include_str!("held/replace.lua")),
             remove: script(include_str!("held/remove.lua")),
         });
@@ -83,7 +87,7 @@ impl HeldTokens {
             // By default a newcomer that is asked for less often than the others is not let in.
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        HeldTokens { here, shared, versions: AtomicU64::new(0) }
+        HeldTokens { here, sealer, shared, versions: AtomicU64::new(0) }
     }
 
     /// The tokens under this handle. A handle is looked for in the store each time.
@@ -116,19 +120,25 @@ impl HeldTokens {
         }
     }
 
-    /// Holds these tokens under a handle that nobody had before.
+    /// Holds these tokens under their own handle. One that was held before still leads to these, or to
+    /// what came after them.
     ///
     /// # Errors
-    /// The store is away, or the system gives no random bytes.
+    /// The store is away.
     pub async fn hold(&self, kept: Kept, life: Duration, now: Now) -> Result<Handle, StoreAway> {
-        let mut bytes = [0; 16];
-        rand::fill(&mut bytes).map_err(|_| StoreAway)?;
-        let (handle, kept) = (Handle::new(bytes), Arc::new(kept));
-        let version = match &self.shared {
-            Some(shared) => shared.hold(handle, &kept, life).await?,
-            None => self.next_version(),
-        };
-        self.copy(handle, &kept, version, life, now);
+        let bytes = kept.to_bytes().ok_or(StoreAway)?;
+        let (handle, kept) = (Handle::new(self.sealer.tag(HANDLES, &bytes)), Arc::new(kept));
+        if let Some(shared) = &self.shared {
+            if let Some(version) = shared.hold(handle, &kept, life).await? {
+                self.copy(handle, &kept, version, life, now);
+            }
+            return Ok(handle);
+        }
+        let new = self.new_here(kept, life, now);
+        self.here.entry(handle).and_compute_with(|held| match held {
+            Some(held) if now.uptime < held.value().lapses => Op::Nop,
+            Some(_) | None => Op::Put(new),
+        });
         Ok(handle)
     }
 
@@ -151,11 +161,7 @@ impl HeldTokens {
             }
             return Ok(written.is_some());
         }
-        let new = Here {
-            kept: Some(kept),
-            version: self.next_version(),
-            lapses: now.uptime.saturating_add(life),
-        };
+        let new = self.new_here(kept, life, now);
         let replaced = self.here.entry(place.handle).and_compute_with(|held| match held {
             Some(held) if held.value().version == place.version => Op::Put(new),
             Some(_) | None => Op::Nop,
@@ -223,6 +229,11 @@ impl HeldTokens {
         !matches!(copied, CompResult::Unchanged(_))
     }
 
+    fn new_here(&self, kept: Arc<Kept>, life: Duration, now: Now) -> Here {
+        let lapses = now.uptime.saturating_add(life);
+        Here { kept: Some(kept), version: self.next_version(), lapses }
+    }
+
     fn next_version(&self) -> Version {
         let mut version = [0; VERSION_BYTES];
         let number = self.versions.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -245,19 +256,19 @@ impl Shared {
         Ok(kept.zip(version(&sealed)).map(|(kept, version)| (Arc::new(kept), version)))
     }
 
+    /// `None`: there is something already.
     async fn hold(
         &self,
         handle: Handle,
         kept: &Kept,
         life: Duration,
-    ) -> Result<Version, StoreAway> {
+    ) -> Result<Option<Version>, StoreAway> {
         let name = self.name(handle);
         let (sealed, version) = self.sealed(&name, kept)?;
         let mut set = redis::cmd("SET");
         set.arg(&name).arg(sealed).arg("NX").arg("PX").arg(millis(life));
         let answer: Option<String> = self.store.ask(|connection| ask(connection, &set)).await?;
-        // Two equal draws of 128 bits.
-        answer.map(|_| version).ok_or(StoreAway)
+        Ok(answer.map(|_| version))
     }
 
     async fn replace(

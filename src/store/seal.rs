@@ -92,13 +92,19 @@ impl Sealer {
 
     /// A mark that only a holder of the key can make, for a value that scripts must read.
     pub fn mark(&self, place: &str, value: &str) -> String {
+        self.tag(place, value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The same in bytes. Nobody without the key can tell it from random ones.
+    pub fn tag(&self, place: &str, value: &[u8]) -> [u8; MARK_BYTES] {
         let mut context = hmac::Context::with_key(&self.marks);
         // A place contains no NUL, so place and value cannot be shifted against each other.
         context.update(place.as_bytes());
         context.update(&[0]);
-        context.update(value.as_bytes());
-        let tag = context.sign();
-        tag.as_ref().iter().take(MARK_BYTES).map(|byte| format!("{byte:02x}")).collect()
+        context.update(value);
+        let mut tag = [0; MARK_BYTES];
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(slot, byte)| *slot = *byte);
+        tag
     }
 
     /// Is this the mark of this value at this place?

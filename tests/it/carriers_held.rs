@@ -1,7 +1,7 @@
 //! Tokens that a page cannot have: `carrier: sealed`, both in one cookie that only gateways can open,
 //! and `carrier: server`, a handle in the cookie and both at the gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use evergate::clock;
@@ -624,6 +624,25 @@ async fn a_logout_at_one_gateway_takes_the_handle_from_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_shows_other_cookies_than_the_handle_again_and_again_draws_one_handle() {
+    let two = Two::start().await;
+    let pair = two.backend.login("alice", Token::expired);
+    let sealed = with_sealed(get("/page").fetch(), "default", &pair.refresh);
+    let plain = get("/page").fetch().header("Cookie", &format!("__Host-refresh={}", pair.refresh));
+
+    let mut handles = BTreeSet::new();
+    for number in 0..20 {
+        let ask = if number % 3 == 0 { sealed.clone() } else { plain.clone() };
+        let reply = ask.send(two.gateways[number % 2].address).await;
+        assert_eq!(reply.status, 200);
+        handles.insert(reply.cookies()[SESSION].value.clone());
+    }
+
+    assert_eq!((handles.len(), two.held().await.len()), (1, 1), "{handles:?}");
+    assert_eq!(two.backend.counts(), ONE_GRANT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_carrier_became_path_the_refresh_path_removes_what_a_refused_handle_held() {
     let two = Two::start().await;
     let browser = alice(&two.gateways[0]).await;
@@ -727,7 +746,7 @@ async fn in_the_store_too_only_who_has_read_the_newest_pair_writes_and_never_aft
         let address = StoreAddress::parse(&redis.url()).expect("a URL of ours");
         let settings = StoreSettings { address, password: None, key: Secret::new(KEY) };
         let store = std::sync::Arc::new(Store::open(&settings, "one", Duration::from_secs(5)));
-        HeldTokens::new(10, Some((store, Sealer::new(&settings.key).expect("a key"))))
+        HeldTokens::new(10, Sealer::new(&settings.key).expect("a key"), Some(store))
     };
     let pair =
         |name: &str| Kept { issuer: "main".into(), access: Some(Secret::new(name)), refresh: None };

@@ -13,6 +13,11 @@ fn pair(number: u32) -> Kept {
     }
 }
 
+fn here(handles_max: usize) -> HeldTokens {
+    let key = Secret::new("0123456789abcdef0123456789abcdef");
+    HeldTokens::new(handles_max, Sealer::new(&key).unwrap(), None)
+}
+
 fn at(seconds: u64) -> Now {
     Now::default().later(Duration::from_secs(seconds))
 }
@@ -28,7 +33,7 @@ async fn kept(held: &HeldTokens, handle: Handle, now: Now) -> Option<Kept> {
 
 #[tokio::test]
 async fn a_handle_leads_to_its_own_tokens_for_their_life_and_another_to_nothing() {
-    let held = HeldTokens::new(10, None);
+    let held = here(10);
     let one = held.hold(pair(1), DAY, at(0)).await.unwrap();
     let other = held.hold(pair(2), DAY, at(0)).await.unwrap();
 
@@ -41,7 +46,7 @@ async fn a_handle_leads_to_its_own_tokens_for_their_life_and_another_to_nothing(
 
 #[tokio::test]
 async fn who_has_read_an_older_pair_writes_nothing() {
-    let held = HeldTokens::new(10, None);
+    let held = here(10);
     let handle = held.hold(pair(1), DAY, at(0)).await.unwrap();
     let (_, place) = found(&held, handle, at(0)).await.unwrap();
 
@@ -56,7 +61,7 @@ async fn who_has_read_an_older_pair_writes_nothing() {
 
 #[tokio::test]
 async fn what_was_removed_is_not_written_again() {
-    let held = HeldTokens::new(10, None);
+    let held = here(10);
     let handle = held.hold(pair(1), DAY, at(0)).await.unwrap();
     let (_, place) = found(&held, handle, at(0)).await.unwrap();
 
@@ -68,7 +73,7 @@ async fn what_was_removed_is_not_written_again() {
 
 #[tokio::test]
 async fn a_session_that_is_over_takes_its_own_pair_and_a_logout_takes_any() {
-    let held = HeldTokens::new(10, None);
+    let held = here(10);
     let handle = held.hold(pair(1), DAY, at(0)).await.unwrap();
     let (_, old) = found(&held, handle, at(0)).await.unwrap();
     held.replace(old, pair(2), DAY, at(0)).await.unwrap();
@@ -87,8 +92,25 @@ async fn a_session_that_is_over_takes_its_own_pair_and_a_logout_takes_any() {
 }
 
 #[tokio::test]
+async fn the_same_tokens_have_one_handle_which_goes_on_with_what_came_after_them() {
+    let held = here(10);
+    let handle = held.hold(pair(1), DAY, at(0)).await.unwrap();
+
+    assert_eq!(held.hold(pair(1), DAY, at(1)).await, Ok(handle));
+    let (_, place) = found(&held, handle, at(1)).await.unwrap();
+    held.replace(place, pair(2), DAY, at(2)).await.unwrap();
+    assert_eq!(held.hold(pair(1), DAY, at(3)).await, Ok(handle));
+    assert_eq!(kept(&held, handle, at(3)).await, Some(pair(2)));
+    assert_ne!(held.hold(pair(3), DAY, at(3)).await, Ok(handle));
+
+    let later = at(2 + 86_400);
+    assert_eq!(held.hold(pair(1), DAY, later).await, Ok(handle));
+    assert_eq!(kept(&held, handle, later).await, Some(pair(1)), "nothing was there any more");
+}
+
+#[tokio::test]
 async fn handles_are_bounded_and_the_longest_unused_goes_first() {
-    let held = HeldTokens::new(2, None);
+    let held = here(2);
     let first = held.hold(pair(1), DAY, at(0)).await.unwrap();
     let second = held.hold(pair(2), DAY, at(0)).await.unwrap();
     for _ in 0..100 {
