@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
-use super::super::concurrency::timeout;
+use super::super::concurrency::{sleep, timeout};
 use super::super::record::LIFE_UNTOLD;
 use super::super::store::tests::{Subject, store_tests};
 use super::super::store::{CLAIMED_FOR, LOST_AFTER, SENT_SLACK};
@@ -76,6 +76,8 @@ pub struct Connection {
     pub rests: AtomicBool,
     /// It would answer, but has not been asked since it failed.
     pub left_alone: AtomicBool,
+    /// What is published here arrives 50 ms later.
+    pub slow: AtomicBool,
 }
 
 impl FakeStore {
@@ -93,8 +95,8 @@ impl FakeStore {
     pub fn connect(self: &Arc<Self>, gateway: &str) -> Arc<Connection> {
         let store = self.clone();
         let (away, rests) = (AtomicBool::new(false), AtomicBool::new(true));
-        let left_alone = AtomicBool::new(false);
-        Arc::new(Connection { store, gateway: gateway.to_owned(), away, rests, left_alone })
+        let (left_alone, slow) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Connection { store, gateway: gateway.to_owned(), away, rests, left_alone, slow })
     }
 
     /// Restarts empty.
@@ -369,6 +371,9 @@ impl SessionStore for Connection {
     }
 
     async fn publish(&self, publication: &Publication) -> Result<Option<Stored>, StoreAway> {
+        if self.slow.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(50)).await;
+        }
         self.published("publish", publication)
     }
 

@@ -205,6 +205,18 @@ async fn where_a_second_use_is_welcome_a_lost_gateway_costs_nothing() {
     }
 }
 
+/// Its second call may be on its way until then.
+#[tokio::test(start_paused = true)]
+async fn under_grace_a_lost_gateway_is_given_the_time_for_its_second_call() {
+    let house = House::with(2, rotating(Rotation::Grace), OnFailure::Deny);
+    house.backend.takes_old_tokens.store(true, Ordering::Relaxed);
+    let alice = house.backend.log_in("alice");
+    lose_after_sending(&house, &alice).await;
+    seconds((TIMEOUT + SENT_SLACK).as_secs()).await;
+    house.asks(1, &alice).await;
+    assert_eq!(house.backend.calls(), 1);
+}
+
 /// Gateway 0 has sent and will never be heard of again.
 async fn lose_after_sending(house: &House, token: &Secret) {
     house.backend.fault(Fault::Hang);

@@ -30,6 +30,49 @@ async fn a_store_restarted_empty_makes_no_two_sessions_of_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_claimed_by_another_name_while_it_is_told_is_asked_for_once() {
+    let house = House::of(2);
+    let alice = house.backend.log_in("alice");
+    house.asks(0, &alice).await;
+    house.cut(0, true);
+    house.store.forget_all();
+    seconds(LIFE_S).await;
+    house.cut(0, false);
+    house.ways[0].slow.store(true, Ordering::Relaxed);
+    house.backend.fault(Fault::Delay(Duration::from_secs(1)));
+    let newest = secret("alice.1");
+    // Gateway 0 has looked and is telling; gateway 1 claims what the store does not know yet.
+    let (told, _) = tokio::join!(house.asks(0, &newest), async {
+        sleep(Duration::from_millis(10)).await;
+        house.asks(1, &newest).await
+    });
+    assert!(told.starts_with("alice at ") || told.starts_with("unavailable"), "{told}");
+    assert_eq!(house.backend.shown(), ["alice.0", "alice.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_whose_session_gets_another_name_meanwhile_still_lands() {
+    let house = House::with(2, rotating(Rotation::ReuseOk), OnFailure::Local);
+    house.backend.takes_old_tokens.store(true, Ordering::Relaxed);
+    let alice = house.backend.log_in("alice");
+    house.asks(0, &alice).await;
+    seconds(LIFE_S).await;
+    let newest = secret("alice.1");
+    house.backend.fault(Fault::Delay(Duration::from_secs(4)));
+    let (told, _) = tokio::join!(house.asks(0, &newest), async {
+        sleep(Duration::from_millis(10)).await;
+        house.cut_all(true);
+        house.store.forget_all();
+        house.asks(1, &newest).await;
+        house.cut(1, false);
+        seconds(1).await;
+        house.cut(0, false);
+    });
+    assert_eq!(told, token("alice", LIFE_S));
+    assert_eq!(house.backend.shown(), ["alice.0", "alice.1", "alice.1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_that_only_one_gateway_has_survives_the_stores_other_name_for_its_session() {
     let house = House::with(2, settings(), OnFailure::Local);
     let alice = house.backend.log_in("alice");
