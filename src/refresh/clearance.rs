@@ -23,7 +23,7 @@ use super::settings::{OnFailure, Rotation};
 use super::store::{
     CLAIM_RENEWED_EVERY, CLAIMED_FOR, Claim, LOST_AFTER, Life, SENT_SLACK, StoreAway, Stored,
 };
-use super::sync::{Told, renamed, tell_again};
+use super::sync::{Told, tell_again};
 
 /// How often a session that another gateway has claimed is looked at, where no hint comes.
 const POLL: Duration = Duration::from_millis(200);
@@ -50,15 +50,11 @@ pub(super) async fn clear(pilot: &mut Pilot, issuer: &Issuer) -> Clearance {
     };
     let patience = settle + SENT_SLACK + LOST_AFTER + CLAIMED_FOR;
     let deadline = shared.now().uptime + patience;
-    let (mut lost_too, mut settled) = (false, false);
+    let mut lost_too = false;
     while shared.now().uptime < deadline {
         let (id, generation, claim) = (pilot.job.id, pilot.job.generation, pilot.job.claim);
         if let Some(overtaken) = tell_head(pilot).await {
             return overtaken;
-        }
-        // While the store settled, the gateway that knew this session may have told it.
-        if settled && renamed(&shared, id, pilot.job.hash).await == Ok(true) {
-            return Clearance::Land(Landing::Renamed);
         }
         match store.sessions.claim(id, generation, claim, lost_too, settle).await {
             Ok(Claim::Ours) => {
@@ -74,10 +70,8 @@ pub(super) async fn clear(pilot: &mut Pilot, issuer: &Issuer) -> Clearance {
                 }
             }
             Ok(Claim::Moved(stored)) => return instead(pilot, &stored),
-            Ok(Claim::Taken(left)) => store.sessions.told(id, left.min(POLL)).await,
-            Ok(Claim::Settling(left)) => {
-                store.sessions.told(id, left.min(POLL)).await;
-                settled = true;
+            Ok(Claim::Taken(left) | Claim::Settling(left)) => {
+                store.sessions.told(id, left.min(POLL)).await
             }
             Ok(Claim::Lost) => match issuer.settings.rotation {
                 Rotation::Strict => return give_up(pilot, store).await,

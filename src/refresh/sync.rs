@@ -141,7 +141,7 @@ pub(super) async fn tell_again(shared: &Arc<Shared>, id: SessionId) -> Result<To
 ///
 /// # Errors
 /// The store is away.
-pub(super) async fn renamed(
+async fn renamed(
     shared: &Arc<Shared>,
     id: SessionId,
     newest: TokenHash,
