@@ -3,9 +3,10 @@
 //! 1. What is denied is one token (`jti`), a session (`sid`), a person (`sub`), or of a person those
 //!    tokens that name no session; always of one issuer. All but the first can be limited to tokens
 //!    issued before a moment, so that the next login works.
-//! 2. An entry lapses when the last token that it is about has expired; the list has at most
-//!    [`DENIALS_MAX`]. Over that a new entry is refused with an error: dropping one that is live
-//!    would let somebody in.
+//! 2. An entry lapses when the last token that it is about has expired, or after [`DENIED_FOR`] where
+//!    nobody knows when that is; the list has at most [`DENIALS_MAX`]. Over that a new entry is refused
+//!    with an error: dropping one that is live would let somebody in. Those that stay for long leave room
+//!    for those that soon make room again, the logouts.
 //! 3. Names are kept as keyed hashes, here and in a shared store: nobody reads in it who was denied.
 //! 4. While nothing is denied a request pays one atomic load: no lock, no hash, no allocation. Else
 //!    three short hashes and one look under a lock that only a new entry takes for itself, for the
@@ -27,6 +28,10 @@ use crate::policy::time::UnixSeconds;
 
 /// Entries that a gateway makes room for, some 15 MB of them.
 pub const DENIALS_MAX: usize = 100_000;
+/// Where there are so many, one that would stay for longer than [`LONG_S`] finds no room.
+const LONG_MAX: usize = 80_000;
+/// Longer than access tokens live.
+const LONG_S: u64 = 24 * 3600;
 /// How long an entry is kept by those who cannot know how long the tokens live that it is about, while a
 /// refresh token of the session must not outlive it.
 pub const DENIED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -67,7 +72,7 @@ pub enum Issued {
 
 /// The list has no room, or the store that gateways share has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the deny list is full ({DENIALS_MAX} entries)")]
+#[error("the deny list is full ({DENIALS_MAX} entries, of which the last fifth is for logouts)")]
 pub struct Full;
 
 /// All that is denied, as far as this gateway knows.
@@ -194,9 +199,10 @@ impl Denials {
         let name = self.namer.name(denial.issuer, kind, text);
         let rule = Rule { issued, lapses: denial.lapses };
         let shared = self.shared;
+        let most = if denial.lapses.since(now) > LONG_S { LONG_MAX } else { DENIALS_MAX };
         self.change(|list| {
             list.forget_lapsed(now);
-            if list.rules.len() >= DENIALS_MAX && !list.rules.contains_key(&name) {
+            if list.rules.len() >= most && !list.rules.contains_key(&name) {
                 return Err(Full);
             }
             if list.widen(name, rule) && shared {

@@ -132,6 +132,21 @@ fn a_full_list_refuses_what_is_new_keeps_what_is_live_and_makes_room_by_time() {
 }
 
 #[test]
+fn entries_that_stay_for_long_leave_room_for_logouts() {
+    let denials = denials();
+    let add = |number: usize, s: u64| {
+        let what = Denied::Token(number.to_string().into());
+        denials.deny(&Denial { lapses: NOW.plus(s), ..denial(what) }, NOW)
+    };
+    for number in 0..LONG_MAX {
+        add(number, DENIED_FOR.as_secs()).unwrap();
+    }
+    assert_eq!(add(LONG_MAX, DENIED_FOR.as_secs()), Err(Full));
+    assert_eq!(add(LONG_MAX, 300), Ok(()));
+    assert_eq!(add(0, DENIED_FOR.as_secs()), Ok(()), "one that is there takes no room");
+}
+
+#[test]
 fn what_is_new_is_told_and_what_is_not_is_not() {
     let denials = denials();
     let mut changes = denials.changes();
