@@ -72,7 +72,7 @@ pub fn cookies(
 pub fn keys(cx: &mut Context<'_>, store: Option<&SharedStore>) -> Vec<Secret> {
     let raw = cx.raw;
     let at = KeyPath::root().key("cookies").key("encryption_keys");
-    let given = &raw.cookies.encryption_keys;
+    let given = &raw.cookies.encryption_keys.0;
     cx.at_most(&at, given.len(), KEYS_MAX);
     let mut keys = Vec::new();
     for (index, source) in given.iter().enumerate() {

@@ -24,7 +24,7 @@ pub fn limits(cx: &mut Context<'_>) -> Limits {
         cx.error(&at.key("idle_timeout"), what, "expected less than `max_lifetime`");
     }
     // What is missing elsewhere is reported there.
-    let keyless = cx.raw.cookies.encryption_keys.is_empty() && cx.raw.store.kind == Kind::Memory;
+    let keyless = cx.raw.cookies.encryption_keys.0.is_empty() && cx.raw.store.kind == Kind::Memory;
     if !limits.are_off() && keyless {
         let what = "needs `cookies.encryption_keys`: what tells when a session began is sealed, and \
                     has to outlast a restart";

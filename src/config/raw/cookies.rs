@@ -27,7 +27,7 @@ pub struct Cookies {
     pub stamp: Cookie,
     /// Secrets that seal what only gateways may read, 32 bytes or more each, the same for all gateways:
     /// the first seals, all open. Default: derived from `store.key`, else drawn at each start.
-    pub encryption_keys: Vec<SecretSource>,
+    pub encryption_keys: List<SecretSource>,
     /// The `SameSite` attribute.
     pub same_site: SameSite,
     /// The `Secure` attribute; `false` only if every listener is on loopback.
@@ -61,7 +61,7 @@ impl Default for Cookies {
             session: Cookie::default(),
             refresh_path: Cookie::default(),
             stamp: Cookie::default(),
-            encryption_keys: Vec::new(),
+            encryption_keys: List::default(),
             same_site: SameSite::Lax,
             secure: true,
         }

@@ -8,8 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{
+    Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Serialize, Serializer};
 
 /// Longest duration accepted, so that no arithmetic with times can overflow.
@@ -173,6 +175,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Vec<T>, E> {
         Ok(vec![T::deserialize(value.into_deserializer())?])
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Vec<T>, A::Error> {
+        Ok(vec![T::deserialize(MapAccessDeserializer::new(access))?])
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Vec<T>, A::Error> {
