@@ -248,6 +248,26 @@ async fn with_carrier_path_the_refresh_token_travels_to_the_refresh_path_only() 
     let ten = "return (await Promise.all([...Array(10)].map((_, i) => fetch('/data/' + i)))).map(a => a.status)";
     assert_eq!(run(ten).await, json!([200; 10].to_vec()));
     assert_eq!(world.backend.counts().grants, 2, "ten fetches, one refresh");
+    let form = "const f = document.createElement('form'), i = document.createElement('iframe');
+                Object.assign(f, { method: 'post', action: '/form', target: 'there' });
+                i.name = 'there';
+                document.body.append(f, i);
+                const done = new Promise(loaded => i.onload = loaded);
+                f.submit();
+                await done;
+                return i.contentWindow.location.pathname";
+    assert_eq!(run(form).await, json!("/form"));
+    let socket = "const socket = new WebSocket(`ws://${location.host}/ws`);
+                  await new Promise((open, failed) => Object.assign(socket, { onopen: open, onerror: failed }));
+                  socket.close()";
+    assert_eq!(run(socket).await, json!(null));
+    let asked = || {
+        let requests = recorder.requests();
+        requests.iter().filter(|(target, _)| target == "/_evergate/session").count()
+    };
+    let before = asked();
+    run("dispatchEvent(new Event('visibilitychange'))").await;
+    eventually("whoever looks again is told what is left", async || asked() > before).await;
     let out = "const out = await fetch('/_evergate/logout', { method: 'POST', headers: { 'X-Evergate': '1' } });
                return [out.status, (await fetch('/data/x')).status]";
     assert_eq!(run(out).await, json!([204, 401]));

@@ -27,11 +27,15 @@ impl Visitor {
     /// The reply, and those of the redirects after it, up to the first to a login page.
     pub async fn follow(&mut self, ask: Ask) -> Vec<Reply> {
         let mut target = ask.target().to_string();
+        // An event source stays one on its way; what else is redirected here is a page.
+        let streams = ask.is_event_stream();
         let mut replies = vec![self.send(&target, ask).await];
         while let Some(to) = next(replies.last()).filter(|to| !to.starts_with("/auth/")) {
             assert!(replies.len() < HOPS_MAX, "in circles: {to}");
             target = to;
-            replies.push(self.send(&target, get(&target).navigation()).await);
+            let hop = get(&target);
+            let hop = if streams { hop.event_stream() } else { hop.navigation() };
+            replies.push(self.send(&target, hop).await);
         }
         replies
     }

@@ -94,6 +94,10 @@ impl Ask {
         self.header("Accept", "text/event-stream")
     }
 
+    pub fn is_event_stream(&self) -> bool {
+        self.headers.iter().any(|(_, value)| value == "text/event-stream")
+    }
+
     pub fn target(&self) -> &str {
         &self.target
     }
