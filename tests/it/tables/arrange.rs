@@ -6,6 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::super::support::backend::Pair;
 use super::super::support::*;
+use super::look::Look;
 use super::{MS, SECONDS, refuse};
 
 /// What another request asks for, which made the flight that the row's request joins.
@@ -54,6 +55,7 @@ impl Session<'_> {
                 let pair = Pair { access: backend.token("alice").expired().sign(), refresh };
                 let ask = get("/arrange").fetch().pair(&pair);
                 assert_eq!(ask.send(self.world.gateway.address).await.status, 401);
+                Look::settled(self.world).await;
                 pair.refresh
             }
             "ended" => {
@@ -95,6 +97,8 @@ impl Session<'_> {
         let ask = get("/arrange").fetch().header("Cookie", &format!("__Host-refresh={refresh}"));
         let reply = ask.send(self.world.gateway.address).await;
         assert_eq!(reply.status, status, "{}", reply.text());
+        // What the flight says in metrics may come after its answer.
+        Look::settled(self.world).await;
         reply
     }
 

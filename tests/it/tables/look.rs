@@ -60,6 +60,8 @@ impl Look {
             world.gateway.metrics().await.value("evergate_refresh_in_flight") == 0.0
         })
         .await;
+        // What a landing counts is counted right after it.
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
         Look::at(world).await
     }
 
