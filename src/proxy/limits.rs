@@ -26,6 +26,7 @@ use crate::policy::secret::Secret;
 use crate::policy::set_cookie::MAX_AGE_S_MAX;
 use crate::policy::time::{Now, UnixSeconds};
 use crate::refresh::{NewCookies, Presented};
+use crate::session::handed_out;
 
 /// What the stamp is sealed for.
 const PURPOSE: &str = "session stamp";
@@ -46,6 +47,8 @@ pub enum Came {
 pub struct Kept {
     /// Good until now.
     stamp: Option<Stamp>,
+    /// The access token that came without it: the browser has that one before it has the stamp.
+    unstamped: Option<handed_out::Name>,
     /// The browser is to be given it.
     write: bool,
     /// A person asks: what is written says that the session is in use.
@@ -95,7 +98,9 @@ pub async fn judged(
     let foreign = stamp.zip(facts).is_some_and(|(stamp, facts)| {
         !stamp.whose.is(&facts.whose) && Some(stamp.whose) != refresh
     });
+    let mut unstamped = None;
     if let Some(facts) = facts.as_mut().filter(|_| foreign || stamp.is_none()) {
+        unstamped = known(&token).map(|verified| handed_out::name(&verified));
         let beside = known(&token).and_then(|verified| gateway.handed_out.stamp_of(&verified));
         facts.provenance = match (beside, shown.seen.place) {
             (None, _) => Provenance::Login,
@@ -110,7 +115,7 @@ pub async fn judged(
     match judge(&gateway.limits, stamp, facts, refresh, now.unix, uses) {
         Judged::Good { stamp, write } => {
             let unproven = facts.is_none();
-            (token, Kept { stamp: Some(stamp), write, uses, unproven, over: false })
+            (token, Kept { stamp: Some(stamp), unstamped, write, uses, unproven, over: false })
         }
         Judged::Over(why) => {
             // Who proves nothing at all ends nobody's session.
@@ -183,7 +188,14 @@ impl Kept {
         let Some(stamp) = self.stamp.map(|stamp| self.as_of_now(gateway, stamp)) else { return };
         let now = gateway.now();
         if let Some(verified) = gateway.owner(new.issuer, &new.access, now).await {
-            gateway.handed_out.note(&verified, stamp, now.unix);
+            self.note(gateway, &verified, stamp, now.unix);
+        }
+    }
+
+    /// What came without a stamp may come so once more, before the stamp is there.
+    fn note(&self, gateway: &Gateway, access: &Verified, stamp: Stamp, now: UnixSeconds) {
+        if self.unstamped != Some(handed_out::name(access)) {
+            gateway.handed_out.note(access, stamp, now);
         }
     }
 
@@ -240,7 +252,7 @@ pub fn at_login(
         .filter(|stamp| stamp.whose.is(&whose) && since.is_none_or(|since| since <= stamp.began));
     if let (Some(before), Some(access)) = (before, access) {
         // As if this gateway had renewed it: it counts with the stamp only.
-        gateway.handed_out.note(access, before, now.unix);
+        kept.note(gateway, access, before, now.unix);
     }
     let began = before.map_or(now.unix, |stamp| stamp.began);
     let used = before.filter(|_| !kept.uses).map_or(now.unix, |stamp| stamp.used);

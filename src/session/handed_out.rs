@@ -19,7 +19,8 @@ const TOKENS_MAX: usize = 200_000;
 /// Between two looks for what has expired, in seconds.
 const SWEPT_EVERY_S: u64 = 60;
 
-type Name = [u8; 16];
+/// What names a token here.
+pub type Name = [u8; 16];
 
 /// The tokens, until they expire.
 #[derive(Default)]
@@ -52,7 +53,8 @@ impl HandedOut {
     }
 }
 
-fn name(token: &Verified) -> Name {
+/// By what it says.
+pub fn name(token: &Verified) -> Name {
     let Verified { issuer, subject, session_id, token_id, issued_at, expires_at, .. } = token;
     let says =
         format!("{issuer:?}{subject:?}{session_id:?}{token_id:?}{issued_at:?}{expires_at:?}");

@@ -367,6 +367,25 @@ async fn under_a_handle_a_stamp_may_come_later_than_the_tokens_and_makes_them_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_sets_the_same_token_again_ends_nobody_whose_answer_was_lost() {
+    let adopting = with(BOTH, KEY).replacen(
+        "  - { path: /poll",
+        "  - { path: /login, auth: public, adopt_tokens: true }\n  - { path: /poll",
+        1,
+    );
+    let world = World::with(&adopting).await;
+    let pair = world.backend.login("alice", |token| token.aged(0));
+    let same = format!("access_token={}; Path=/", pair.access);
+    world.upstream.page_with("/login", &[("Set-Cookie", &same)], "hello");
+
+    let set = get("/login").fetch().pair(&pair).send(world.gateway.address).await;
+    let lost = get("/page").fetch().pair(&pair).send(world.gateway.address).await;
+
+    assert!(set.cookies().contains_key(STAMP), "{:?}", set.headers());
+    assert_eq!(lost.status, 200, "{}", lost.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_stamp_of_the_same_session_gains_nothing() {
     let world = world(BOTH).await;
     let mut browser = alice(&world).await;
