@@ -57,9 +57,12 @@ pub async fn adopted(
             return Ok(Some(Vec::new()));
         }
     }
-    let mut lines = logged_in(gateway, issuer, &word, person.as_deref(), passage, now).await;
+    let goes_on = goes_on(gateway, issuer, person.as_deref(), passage, now).await;
     let refresh = live(&word.refresh).map(|cookie| &cookie.value);
-    lines.extend(limits::at_login(gateway, issuer, person.as_deref(), refresh, passage, now));
+    let person = person.as_deref();
+    // First, since what comes after it may be the last that a browser keeps.
+    let mut lines = limits::at_login(gateway, issuer, person, refresh, goes_on, passage, now);
+    lines.extend(logged_in(gateway, issuer, &word, goes_on, passage, now).await);
     Ok(Some(lines))
 }
 
@@ -119,7 +122,7 @@ async fn logged_in(
     gateway: &Gateway,
     issuer: IssuerId,
     word: &Word,
-    person: Option<&Verified>,
+    goes_on: bool,
     passage: &Passage,
     now: Now,
 ) -> Vec<HeaderValue> {
@@ -131,7 +134,7 @@ async fn logged_in(
         gateway.refresher.end(*shown_issuer, shown, now).await;
     }
     // A handle that was known before a login does not lead to what comes after.
-    let seen = match goes_on(gateway, issuer, person, passage, now).await {
+    let seen = match goes_on {
         true => passage.carries.seen,
         false => carrier::forget(gateway, passage.carries.seen, now).await,
     };
@@ -178,7 +181,8 @@ async fn logged_in(
 }
 
 /// Is it the browser's session that goes on? The backend may as well have renewed it of its own accord:
-/// what is under way with the handle that the browser has finds the new tokens under it.
+/// what is under way with the handle that the browser has finds the new tokens under it. Not where the
+/// tokens tell that the person has logged in since.
 async fn goes_on(
     gateway: &Gateway,
     issuer: IssuerId,
@@ -190,7 +194,9 @@ async fn goes_on(
     let (Some(before), Some(person)) = (shown, person) else { return false };
     let before = gateway.owner(issuer, before, now).await;
     before.is_some_and(|before| {
-        before.subject == person.subject && before.session_id == person.session_id
+        before.subject == person.subject
+            && before.session_id == person.session_id
+            && limits::authenticated(person) <= limits::authenticated(&before)
     })
 }
 

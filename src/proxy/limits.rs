@@ -228,12 +228,13 @@ impl Kept {
 
 /// The stamp of an adopted login. The backend may as well have renewed a session of its own accord,
 /// which makes it no younger: the same person's, in the same session, goes on, unless the token says
-/// that they have logged in since.
+/// that they have logged in since. `goes_on`: by the token before it they have not.
 pub fn at_login(
     gateway: &Gateway,
     issuer: IssuerId,
     access: Option<&Verified>,
     refresh: Option<&Secret>,
+    goes_on: bool,
     passage: &Passage,
     now: Now,
 ) -> Vec<HeaderValue> {
@@ -247,9 +248,9 @@ pub fn at_login(
     };
     let kept = &passage.carries.kept;
     let since = access.and_then(authenticated);
-    let before = kept
-        .stamp
-        .filter(|stamp| stamp.whose.is(&whose) && since.is_none_or(|since| since <= stamp.began));
+    let before = kept.stamp.filter(|stamp| {
+        stamp.whose.is(&whose) && (goes_on || since.is_none_or(|since| since <= stamp.began))
+    });
     if let (Some(before), Some(access)) = (before, access) {
         // As if this gateway had renewed it: it counts with the stamp only.
         kept.note(gateway, access, before, now.unix);
@@ -277,7 +278,8 @@ fn facts(gateway: &Gateway, verified: &Verified, now: UnixSeconds) -> Facts {
     }
 }
 
-fn authenticated(verified: &Verified) -> Option<UnixSeconds> {
+/// When the person logged in, by their token (`auth_time`, OpenID Connect Core §2).
+pub fn authenticated(verified: &Verified) -> Option<UnixSeconds> {
     verified.claims.get("auth_time").and_then(serde_json::Value::as_u64).map(UnixSeconds)
 }
 

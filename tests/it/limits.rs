@@ -405,6 +405,9 @@ async fn a_login_afterwards_starts_anew_and_a_logout_leaves_no_stamp() {
     let world = world(BOTH).await;
     let mut browser = Browser::new(world.gateway.address);
     let login = browser.submit("/auth/login", "user=alice").await;
+    let lines = login.head.all("set-cookie");
+    let ours = lines.iter().find(|line| line.starts_with("__Host-"));
+    assert!(ours.is_some_and(|line| line.starts_with(STAMP)), "it leaves first: {lines:?}");
     let stamp = &login.cookies()[STAMP];
     let attributes = ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=34560000"];
     assert_eq!(stamp.attributes, set(attributes));
@@ -462,6 +465,42 @@ async fn a_login_that_the_token_tells_of_makes_it_young_again() {
 
     let left = session(&mut browser).await["session_expires_in"].as_u64().expect("seconds");
     assert!(left > 3_590, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_whose_clock_is_ahead_makes_no_session_younger_by_renewing_it() {
+    let world = world("max_lifetime: 1h").await;
+    world.backend.grant_claim("auth_time", keys::now() + 20);
+    let mut browser = Browser::new(world.gateway.address);
+    browser.submit("/auth/login", "user=alice").await;
+    world.skip(S(250));
+
+    browser.submit("/auth/login", "user=alice").await;
+
+    let left = session(&mut browser).await["session_expires_in"].as_u64().expect("seconds");
+    assert!((3_345..=3_350).contains(&left), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_again_has_its_own_handle_and_survives_that_its_answer_was_lost() {
+    let yaml = with("max_lifetime: 1h", KEY).replacen("s3cret", "s3cret, carrier: server", 1);
+    let world = World::with(&yaml).await;
+    let (began, again) = (keys::now(), S(3_000));
+    world.backend.grant_claim("sid", "one");
+    world.backend.grant_claim("auth_time", began);
+    let mut browser = Browser::new(world.gateway.address);
+    assert_eq!(browser.submit("/auth/login", "user=alice").await.status, 303);
+    let jar = browser.jar.clone();
+    world.skip(again);
+    world.backend.grant_claim("auth_time", began + again.as_secs());
+    assert_eq!(browser.submit("/auth/login", "user=alice").await.status, 303);
+
+    world.skip(S(700));
+    let mut lost = Browser::new(world.gateway.address);
+    lost.jar = jar;
+
+    refused(&lost.fetch("/page").await, "no_credentials");
+    assert_eq!(browser.fetch("/page").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
