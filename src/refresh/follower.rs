@@ -36,7 +36,7 @@ pub enum Standing {
 pub struct Follower {
     shared: Arc<Shared>,
     visitor: Visitor,
-    /// `None`: it was not shown, and only what this gateway knows is known.
+    /// `None`: it was not shown, only what names it.
     refresh: Option<Secret>,
 }
 
@@ -90,9 +90,7 @@ impl Follower {
     /// How the session stands, here and in the store. If the store is away, what is known here is the
     /// best there is.
     pub async fn standing(&self, now: Now) -> Standing {
-        if let Some(refresh) = &self.refresh {
-            let _ = pull(&self.shared, &self.visitor, refresh).await;
-        }
+        let _ = pull(&self.shared, &self.visitor, self.refresh.as_ref()).await;
         let Newest { until, spent } = match self.followed(now) {
             Followed::Unknown => return Standing::AsItWas,
             Followed::Over => return Standing::Over,

@@ -68,7 +68,7 @@ impl SessionHandle {
     pub async fn deliverable(&self, now: Now) -> Option<NewCookies> {
         // However fresh: a logout elsewhere may be fresher. If the store is away, what is known here is
         // the best there is.
-        let _ = pull_anew(&self.shared, &self.visitor, &self.refresh).await;
+        let _ = pull_anew(&self.shared, &self.visitor, Some(&self.refresh)).await;
         self.shared.step(|board| board.ledger.deliver(&self.visitor, now))
     }
 

@@ -127,14 +127,15 @@ impl Ledger {
     }
 
     /// Notes that a browser has kept what came with this refresh token, which it shows elsewhere. That
-    /// is no use of an old one.
-    pub fn note_kept(&mut self, visitor: &Visitor, now: Now) {
-        let Some(found) = self.sessions.find(visitor.hash, now) else { return };
+    /// is no use of an old one. False: its session is not known here.
+    pub fn note_kept(&mut self, visitor: &Visitor, now: Now) -> bool {
+        let Some(found) = self.sessions.find(visitor.hash, now) else { return false };
         let shown = visitor.shown(found);
         let confirmed = self.sessions.step(found.id, |record| {
             record.note_shown(shown, now).then(|| record.refresh_generation())
         });
         self.confirmed(found.id, confirmed.flatten());
+        true
     }
 
     /// What it is worth, uncounted. The session is named only to those who may have its head.

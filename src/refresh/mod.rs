@@ -190,7 +190,7 @@ impl Refresher {
         now: Now,
     ) -> (Session, Option<SessionHandle>) {
         let Some(visitor) = self.visitor(presented) else { return (Session::Absent, None) };
-        let pulled = pull(&self.shared, &visitor, &presented.refresh_token).await;
+        let pulled = pull(&self.shared, &visitor, Some(&presented.refresh_token)).await;
         let (view, id) = self.shared.step(|board| board.ledger.look_up(&visitor, by_page, now));
         let session = match view {
             View::Live => match pulled {
@@ -220,7 +220,7 @@ impl Refresher {
         let Some(visitor) = self.visitor(presented) else { return };
         let known = self.shared.step(|board| board.ledger.note_shown(&visitor, now));
         if !known && self.shared.store.is_some() {
-            let refresh = presented.refresh_token.clone();
+            let refresh = Some(presented.refresh_token.clone());
             spawn(&self.shared.runtime, note_elsewhere(self.shared.clone(), visitor, refresh));
         }
     }
@@ -284,7 +284,7 @@ impl Refresher {
     pub async fn end(&self, issuer: IssuerId, refresh_token: &Secret, now: Now) {
         let Some(visitor) = self.token_alone(issuer, refresh_token) else { return };
         // So that the session is ended under its own name. If the store is away, it is told later.
-        let pulled = pull(&self.shared, &visitor, refresh_token).await;
+        let pulled = pull(&self.shared, &visitor, Some(refresh_token)).await;
         let end = |board: &mut Board| board.ledger.end(issuer, visitor.hash, now);
         let ((), writing) = self.shared.step_writing(end);
         // The browser is told after the other gateways, unless the store is away: one wait is enough.
@@ -304,7 +304,7 @@ impl Refresher {
             return ForBackend::AsItCame;
         };
         // If the store is away, what is known here is the best there is.
-        let _ = pull(&self.shared, &visitor, refresh_token).await;
+        let _ = pull(&self.shared, &visitor, Some(refresh_token)).await;
         // The backend must not see a token from us twice, and a flight may be showing it right now.
         let known = self.shared.step(|board| board.ledger.known(visitor.hash, now));
         if let Some(mut landing) = known.and_then(|id| self.shared.flight(id)) {

@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::concurrency::spawn;
 use super::handle::{NewCookies, Prospect, SessionHandle};
 use super::hash::TokenHash;
 use super::ledger::Visitor;
+use super::sync::note_elsewhere;
 use super::{Presented, Refresher};
 use crate::policy::claims::Verified;
 use crate::policy::decide::Session;
@@ -32,8 +34,7 @@ impl Refresher {
     }
 
     /// As [`Refresher::note_shown`], of a browser that shows its refresh token elsewhere: what it shows
-    /// here is the access token that came along. Another gateway's session is not looked for: a store
-    /// is asked by the refresh token itself.
+    /// here is the access token that came along.
     pub fn note_kept(&self, access: &Arc<Verified>, refresh: TokenHash, now: Now) {
         let visitor = Visitor {
             issuer: access.issuer,
@@ -41,7 +42,10 @@ impl Refresher {
             hash: refresh,
             access: Some(Arc::clone(access)),
         };
-        self.shared.step(|board| board.ledger.note_kept(&visitor, now));
+        let known = self.shared.step(|board| board.ledger.note_kept(&visitor, now));
+        if !known && self.shared.store.is_some() {
+            spawn(&self.shared.runtime, note_elsewhere(self.shared.clone(), visitor, None));
+        }
     }
 
     /// [`Refresher::look_up`] for a page that asks to have its session renewed.

@@ -28,14 +28,15 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const RETOLD_AT_ONCE: usize = 64;
 const RETOLD_PAUSE: Duration = Duration::from_millis(5);
 
-/// Brings what other gateways know of this visitor's session into the ledger.
+/// Brings what other gateways know of this visitor's session into the ledger. `refresh`: the refresh
+/// token, if the visitor showed it and not only what names it.
 ///
 /// # Errors
 /// The store is away; the ledger knows what it knew.
 pub(super) async fn pull(
     shared: &Arc<Shared>,
     visitor: &Visitor,
-    refresh: &Secret,
+    refresh: Option<&Secret>,
 ) -> Result<(), StoreAway> {
     let now = shared.now();
     if shared.store.is_none() || shared.step(|board| board.ledger.is_synced(visitor.hash, now)) {
@@ -51,7 +52,7 @@ pub(super) async fn pull(
 pub(super) async fn pull_anew(
     shared: &Arc<Shared>,
     visitor: &Visitor,
-    refresh: &Secret,
+    refresh: Option<&Secret>,
 ) -> Result<(), StoreAway> {
     let Some(store) = &shared.store else { return Ok(()) };
     let sighting = store.sessions.find(visitor.hash).await?;
@@ -69,12 +70,15 @@ pub(super) async fn pull_anew(
     Ok(())
 }
 
-/// Notes what a browser has shown of a session that only the store knows.
-pub(super) async fn note_elsewhere(shared: Arc<Shared>, visitor: Visitor, refresh: Secret) {
+/// Notes what a browser has shown, or kept, of a session that only the store knows.
+pub(super) async fn note_elsewhere(shared: Arc<Shared>, visitor: Visitor, shown: Option<Secret>) {
     let Some(_place) = shared.waiting() else { return };
-    if pull(&shared, &visitor, &refresh).await.is_ok() {
+    if pull(&shared, &visitor, shown.as_ref()).await.is_ok() {
         let now = shared.now();
-        shared.step(|board| board.ledger.note_shown(&visitor, now));
+        shared.step(|board| match shown {
+            Some(_) => board.ledger.note_shown(&visitor, now),
+            None => board.ledger.note_kept(&visitor, now),
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::support::backend::{Counts, Pair};
 use super::support::*;
@@ -14,6 +15,7 @@ const REFRESH: &str = "/_evergate/refresh";
 const LOGOUT: &str = "/_evergate/logout";
 const SCOPED: &str = "__Secure-refresh";
 const ONE_GRANT: Counts = Counts { grants: 1, reuses: 0, unknown: 0 };
+const KEY: &str = "0123456789abcdef0123456789abcdef";
 const NO_GRANT: Counts = Counts { grants: 0, reuses: 0, unknown: 0 };
 
 async fn world() -> World {
@@ -748,6 +750,37 @@ async fn the_new_access_token_shows_that_the_new_pair_arrived_and_the_old_one_is
         assert_eq!(visitor.open("/page").await.1.status, 200);
         assert_eq!(visitor.world.backend.counts(), ONE_GRANT);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_that_at_any_gateway() {
+    let (backend, upstream) = (Backend::start().await, Upstream::start().await);
+    let redis = Redis::used().await;
+    let yaml = STANDARD.replace("s3cret }", "s3cret, carrier: path }");
+    let store = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
+    let yaml = world::place(&format!("{store}\n{yaml}"), &backend, &upstream);
+    let [here, there] = [Gateway::start(&yaml).await, Gateway::start(&yaml).await];
+    let old = backend.login("alice", Token::expired);
+    let wish = |pair| at_refresh(post(REFRESH, "").fetch().header("X-Evergate", "1"), pair);
+    let jar = wish(&old).send(there.address).await.cookies();
+    let shown = ["__Host-access", "__Host-bounced"].map(|n| format!("{n}={}", jar[n].value));
+
+    let page = get("/page").fetch().header("Cookie", &shown.join("; ")).send(here.address).await;
+    assert_eq!(page.status, 200);
+    eventually("the store is told that the new pair arrived", async || {
+        let records: Vec<String> = redis.command(&["KEYS", "evergate:*:s:*"]).await;
+        let fields: Vec<String> = redis.command(&["HKEYS", &records[0]]).await;
+        fields.iter().any(|field| field == "c1")
+    })
+    .await;
+    // What a look at the store has told a gateway is good for a quarter of a second.
+    sleep(Duration::from_millis(300)).await;
+    let within_the_grace = wish(&old).send(there.address).await.status;
+    there.skip(Duration::from_secs(31));
+    let after_it = wish(&old).send(there.address).await.status;
+
+    assert_eq!((within_the_grace, after_it), (200, 401));
+    assert_eq!(backend.counts(), ONE_GRANT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::browser::browser;
-use super::support::backend::Pair;
+use super::support::backend::{Counts, Pair};
 use super::support::wire::Stream;
 use super::support::*;
 
@@ -328,11 +328,14 @@ async fn stream_max_age_holds_for_streams_of_nobody() {
 
 /// Two gateways over one Redis, with clocks of their own; `keys`: more keys of the last route.
 async fn two(keys: &str) -> (Backend, [Gateway; 2], (Upstream, Redis)) {
+    two_by(&STANDARD.replacen("{ path: /* }", &format!("{{ path: /*{keys} }}"), 1)).await
+}
+
+async fn two_by(yaml: &str) -> (Backend, [Gateway; 2], (Upstream, Redis)) {
     let (backend, upstream) = (Backend::start().await, Upstream::start().await);
     let redis = Redis::used().await;
     let store = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
-    let routes = STANDARD.replacen("{ path: /* }", &format!("{{ path: /*{keys} }}"), 1);
-    let yaml = world::place(&format!("{store}\n{routes}"), &backend, &upstream);
+    let yaml = world::place(&format!("{store}\n{yaml}"), &backend, &upstream);
     let gateways = [Gateway::start(&yaml).await, Gateway::start(&yaml).await];
     (backend, gateways, (upstream, redis))
 }
@@ -375,6 +378,41 @@ async fn streams_survive_a_refresh_at_another_gateway() {
 
     assert_eq!(cut(&here).await, counts([("expired", 2.0)]));
     assert_eq!((backend.counts().grants, backend.counts().reuses), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_refresh_token_that_they_never_showed_streams_follow_another_gateway_too() {
+    let path = STANDARD.replacen("s3cret }", "s3cret, carrier: path }", 1);
+    let (backend, [here, there], _parts) = two_by(&path).await;
+    let mut browser = Browser::new(there.address);
+    browser.submit("/auth/login", "user=alice").await;
+    let everywhere = |browser: &Browser| {
+        let pairs = ["__Host-access", "__Host-bounced"].map(|n| format!("{n}={}", browser.jar[n]));
+        pairs.join("; ")
+    };
+    let cookies = everywhere(&browser);
+    let mut open = Open::by(&here, |ask| ask.header("Cookie", &cookies)).await;
+    let skip = |time| {
+        backend.skip(time);
+        [&here, &there].into_iter().for_each(|gateway| gateway.skip(time));
+    };
+
+    skip(LIFE - S(20));
+    let wish = post("/_evergate/refresh", "").fetch().header("X-Evergate", "1");
+    assert_eq!(browser.send(wish).await.cookies().len(), 3, "renewed");
+    skip(S(20) + GRACE + S(5));
+    open.last(SOON).await;
+    let cookies = everywhere(&browser);
+    let mut newer = Open::by(&here, |ask| ask.header("Cookie", &cookies)).await;
+    newer.last(SOON).await;
+
+    let leave = |target: &str| post(target, "").fetch().header("X-Evergate", "1");
+    let led = browser.send(leave("/_evergate/logout")).await;
+    let address = led.head.all("location")[0].to_string();
+    let out = browser.send(leave(&address)).await;
+    assert_eq!((led.status, out.status), (307, 204), "{}", out.text());
+    tokio::join!(open.end(AT_ONCE), newer.end(AT_ONCE));
+    assert_eq!(backend.counts(), Counts { grants: 1, reuses: 0, unknown: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread")]

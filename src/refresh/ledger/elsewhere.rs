@@ -34,12 +34,13 @@ impl Ledger {
             .is_some_and(|record| record.is_synced(now))
     }
 
-    /// Takes over what a store knows of this visitor's session. `head`: the hash of the stored head's
-    /// refresh token. What this ledger knows better is returned, for the store.
+    /// Takes over what a store knows of this visitor's session. `refresh`: the refresh token, if the
+    /// visitor showed it; `head`: the hash of the stored head's. What this ledger knows better is
+    /// returned, for the store.
     pub fn merge(
         &mut self,
         visitor: &Visitor,
-        refresh: &Secret,
+        refresh: Option<&Secret>,
         sighting: &Sighting,
         head: Option<TokenHash>,
         now: Now,
@@ -59,12 +60,19 @@ impl Ledger {
                 return None;
             }
             let rotation = self.endpoints.get(&visitor.issuer)?.rotation;
-            let record = Record::new(visitor.issuer, rotation, refresh.clone(), visitor.hash, now);
+            let stored = sighting.stored.head.as_ref().map(|head| &head.refresh);
+            let (refresh, hash) = match refresh {
+                Some(shown) => (shown, visitor.hash),
+                None => stored.zip(head)?,
+            };
+            let record = Record::new(visitor.issuer, rotation, refresh.clone(), hash, now);
             self.sessions.add(id, record);
         }
         self.sessions.step(id, |record| {
             record.merge(&sighting.stored, head, now);
-            record.shown_newer(refresh, visitor.hash, sighting.generation, now);
+            if let Some(refresh) = refresh {
+                record.shown_newer(refresh, visitor.hash, sighting.generation, now);
+            }
         });
         if sighting.stored.life != Life::Ended {
             // The store was away for longer than it was told.
