@@ -85,10 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_it_reads_a_clock() {
-        for clock in ["Date", "performance", "server_time"] {
-            assert!(!bare(SOURCE).contains(clock), "{clock}");
+    fn what_time_it_is_matters_to_nothing_in_it_and_only_a_leap_wakes_it() {
+        let source = bare(SOURCE);
+        for clock in ["performance", "server_time"] {
+            assert!(!source.contains(clock), "{clock}");
         }
+        let seen = "seen + 6e4 < (seen = Date.now()) && wake()";
+        assert!(
+            source.contains(seen)
+                && source.contains("let timer, active, news = 0, seen = Date.now();")
+        );
+        assert_eq!((source.matches("Date").count(), source.matches("seen").count()), (2, 3));
     }
 
     #[test]
