@@ -192,6 +192,30 @@ async fn streams_end_within_the_grace_after_their_token_and_not_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_that_were_opened_together_do_not_all_come_back_together() {
+    let world = World::start().await;
+    let pair = world.backend.login("alice", |token| token.aged(0));
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let ask = get("/events?gap=600000").event_stream().pair(&pair);
+        streams.push(download(&world.gateway, ask).await);
+    }
+    let gone = async || cut(&world.gateway).await.get("expired").copied().unwrap_or_default();
+
+    world.skip(LIFE + S(5));
+    sleep(SOON).await;
+    let before = gone().await;
+    world.skip(S(11));
+    sleep(Duration::from_millis(1_500)).await;
+    let amid = gone().await;
+    world.skip(S(14));
+
+    assert_eq!(before, 0.0, "15 s at least");
+    assert!((1.0..40.0).contains(&amid), "{amid} of 40 together");
+    eventually("all end", async || gone().await == 40.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_logout_in_another_tab_ends_streams_at_once_and_nobody_elses() {
     let world = World::start().await;
     let [alice, bob] =
