@@ -461,6 +461,40 @@ async fn the_carrier_changes_and_nobody_is_logged_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn to_a_refresh_cookie_with_a_path_and_back_a_session_goes_on_as_well() {
+    let redis = Redis::used().await;
+    let line = format!("store: {{ kind: redis, url: \"{}\", key: {KEY} }}", redis.url());
+    for carrier in BOTH {
+        let (backend, upstream) = (Backend::start().await, Upstream::start().await);
+        let started = async |carrier: &str, ahead: Duration| {
+            let gateway = Gateway::start(&place(&yaml(carrier, &line), &backend, &upstream)).await;
+            gateway.skip(ahead);
+            gateway
+        };
+        let before = started(carrier, Duration::ZERO).await;
+        let browser = alice(&before).await;
+        backend.skip(EXPIRY);
+
+        let path = started("path", EXPIRY).await;
+        let mut there = at(&path, &browser);
+        let moved = there.fetch("/page").await;
+        let scoped = ["__Host-access", "__Host-bounced", "__Secure-refresh"];
+        assert_eq!((moved.status, names(&there)), (200, scoped.to_vec()), "{carrier}");
+
+        let back = started(carrier, 2 * EXPIRY).await;
+        backend.skip(EXPIRY);
+        let mut back = at(&back, &there);
+        let renewed = post("/_evergate/refresh", "").fetch().header("X-Evergate", "1");
+        let renewed = back.send(renewed).await;
+        // What the refresh path remembers of a browser runs out by itself.
+        let kept = vec!["__Host-bounced", SESSION];
+        assert_eq!((renewed.status, names(&back)), (200, kept), "{carrier}");
+        assert_eq!(back.fetch("/page").await.status, 200);
+        assert_eq!(backend.counts(), Counts { grants: 2, reuses: 0, unknown: 0 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_shared_store_a_restart_is_a_login_and_a_strangers_handle_is_nobody() {
     let world = world("server").await;
     let mut browser = alice(&world.gateway).await;
