@@ -1,6 +1,7 @@
 //! A Redis that several gateways share, and what makes it safe to lean on.
 //!
-//! 1. No request waits for it: everything asked takes at most [`STORE_WAIT`], connecting included.
+//! 1. No request waits for it: everything asked takes at most [`STORE_WAIT`], connecting included; twice
+//!    that where this process was itself held up.
 //! 2. What fails is left alone for [`STORE_REST`] ([`health`]); then one question probes it. Only what
 //!    presses does not wait for that.
 //! 3. Connections are made in the background only ([`link`]): the gateway starts without the store,
@@ -20,12 +21,14 @@ mod inbox;
 
 use std::fmt::Write;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout};
 
 use self::health::{Health, Pass};
 use self::inbox::Inbox;
@@ -40,6 +43,8 @@ pub use self::settings::{
 
 /// What any question to the store takes at most, so that no request waits longer for a dead one.
 pub const STORE_WAIT: Duration = Duration::from_millis(50);
+/// Who wakes up so much later than the clock was set for was held up.
+const HELD_UP: Duration = Duration::from_millis(10);
 /// Where all gateways hear what each of them has to know.
 pub const NEWS_CHANNEL: &str = "evergate:news";
 /// How long a store that failed is left alone.
@@ -148,7 +153,7 @@ impl Store {
                 None => Err(RedisError::from((ErrorKind::Io, "not connected"))),
             }
         };
-        let failure = match timeout(wait, work).await {
+        let failure = match patiently(wait, work).await {
             Ok(Ok(answer)) => {
                 if pass.well() {
                     tracing::info!("the session store answers again");
@@ -198,6 +203,17 @@ impl Store {
     /// Waits for a message about `word`, at most `at_most`.
     pub async fn told(&self, word: &str, at_most: Duration) {
         self.inbox.told(word, at_most).await;
+    }
+}
+
+/// As [`timeout`]. But where this process itself was held up meanwhile, by a machine that had no time for
+/// it, the answer may have come long ago: that says nothing about the store, and is no failure yet.
+async fn patiently<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut work = pin!(work);
+    let began = Instant::now();
+    match timeout(wait, &mut work).await {
+        Err(_) if began.elapsed() > wait + HELD_UP => timeout(wait, work).await,
+        answer => answer,
     }
 }
 

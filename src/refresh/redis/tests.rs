@@ -277,6 +277,27 @@ async fn a_frozen_store_costs_one_short_wait_then_rests() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_itself_held_up_does_not_take_the_store_for_dead() {
+    let server = Server::used().await;
+    let store = RedisStore::open(&server.settings()).await.unwrap();
+    answers(&store).await;
+    for round in 0..20 {
+        // The question has left; while its answer comes, nothing runs here.
+        let held_up = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            let until = clock() + STORE_WAIT * 2;
+            while clock() < until {
+                std::hint::spin_loop();
+            }
+        };
+        let (found, ()) = tokio::join!(store.find(token(round)), held_up);
+        assert!(found.is_ok(), "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn what_presses_reaches_a_store_that_is_back_before_it_has_rested() {
     let server = Server::used().await;
     let store =
