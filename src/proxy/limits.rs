@@ -83,11 +83,15 @@ pub async fn judged(
     client: IpAddr,
     now: Now,
 ) -> (Token, Kept) {
-    let nothing = gateway.limits.are_off() || shown.is_bearer();
-    let mut facts = known(&token).map(|verified| facts(gateway, &verified, now.unix));
-    let has_session = shown.refresh.is_some() || facts.is_some_and(|facts| facts.valid);
     // Without the keys nobody knows who asks; such a request does not pass.
-    if nothing || !has_session || matches!(token, Token::KeysUnavailable { .. }) {
+    if gateway.limits.are_off()
+        || shown.is_bearer()
+        || matches!(token, Token::KeysUnavailable { .. })
+    {
+        return (token, Kept::default());
+    }
+    let mut facts = known(&token).map(|verified| facts(gateway, &verified, now.unix));
+    if shown.refresh.is_none() && !facts.is_some_and(|facts| facts.valid) {
         return (token, Kept::default());
     }
     let stamp = match shown.stamp {
