@@ -13,7 +13,6 @@ use super::context::Passage;
 use super::endpoints::logout;
 use super::{Gateway, carrier, deliver, limits};
 use crate::policy::claims::{IssuerId, Verified};
-use crate::policy::route::Route;
 use crate::policy::secret::Secret;
 use crate::policy::set_cookie::BackendCookies;
 use crate::policy::set_cookie::backend::BackendSetCookie;
@@ -35,11 +34,10 @@ struct Word {
 /// A header that cannot be written: a mistake of ours.
 pub async fn adopted(
     gateway: &Gateway,
-    route: &Route,
+    issuer: IssuerId,
     response: &mut ResponseHeader,
     passage: &Passage,
 ) -> Result<Option<Vec<HeaderValue>>> {
-    let Some(issuer) = route.adopt_tokens else { return Ok(None) };
     let Some(names) = gateway.backend_cookies.get(usize::from(issuer.0)) else { return Ok(None) };
     let now = gateway.now();
     let word = take(response, names, now);

@@ -73,7 +73,7 @@ impl<'a> Case<'a> {
         let (token, cached) = judge(gateway, route, &shown, now).await;
         let token = without_denied(gateway, token, &mut shown, now).await;
         if let Some(issuer) = route.adopt_tokens {
-            own::forget_denied(gateway, issuer, &mut shown, now).await;
+            Box::pin(own::forget_denied(gateway, issuer, &mut shown, now)).await;
         }
         if let Token::Broken(reason) = token {
             tracing::info!(target: "audit", route = %route.name, client = %asked.source_ip, %reason, "token refused");
@@ -150,18 +150,19 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Decides, looking up and renewing where the decision asks for it.
-    pub async fn decide(mut self) -> Decided {
+    /// Decides, looking up and renewing where the decision asks for it. All but forwarding is boxed:
+    /// most requests do nothing else, and would carry the room for it.
+    pub async fn decide(&mut self) -> Decided {
         for _ in 0..ROUNDS_MAX {
             match decide(self.route, &self.asked, &self.token, &self.session) {
-                Action::LookUp => self.look_up().await,
-                Action::Renew => self.renew().await,
+                Action::LookUp => Box::pin(self.look_up()).await,
+                Action::Renew => Box::pin(self.renew()).await,
                 Action::Forward(permit) => return self.forward(permit).await,
-                Action::Answer(answer) => return self.answer(answer).await,
+                Action::Answer(answer) => return Box::pin(self.answer(answer)).await,
             }
         }
         // Unreachable while `decide` keeps its word; closed if it ever breaks it.
-        self.answer(Answer::unrouted(self.asked.client, Reason::Internal)).await
+        Box::pin(self.answer(Answer::unrouted(self.asked.client, Reason::Internal))).await
     }
 
     async fn look_up(&mut self) {
@@ -228,7 +229,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    async fn forward(mut self, permit: Permit) -> Decided {
+    async fn forward(&mut self, permit: Permit) -> Decided {
         let hold = match permit.alongside() {
             Alongside::Nothing => None,
             Alongside::Deliver => Some(Duration::ZERO),
@@ -248,7 +249,10 @@ impl<'a> Case<'a> {
         let moving = session.as_ref().and_then(|_| self.shown.moving(self.gateway));
         let carries = Carries {
             access: self.route.pass_access_token.then(|| self.access_in_force()).flatten(),
-            own_cookies: self.own_cookies().await,
+            own_cookies: match self.route.adopt_tokens {
+                Some(_) => Some(Box::pin(self.own_cookies()).await),
+                None => None,
+            },
             session,
             kept: self.kept,
             seen: self.shown.seen,
@@ -325,7 +329,7 @@ async fn within_limits(
         Auth::Public => verify(gateway, shown, &route.issuers, now).await.0,
         Auth::Required | Auth::Optional => token,
     };
-    limits::judged(gateway, token, shown, uses, asked.source_ip, now).await
+    Box::pin(limits::judged(gateway, token, shown, uses, asked.source_ip, now)).await
 }
 
 /// Verifies the access token against these issuers. True if its verification was remembered.
@@ -344,7 +348,7 @@ pub async fn verify(
     if let Some(verified) = gateway.tokens.cached(token, issuers, now) {
         return (Token::at(verified, now.unix), true);
     }
-    let token = match gateway.tokens.verify(token, issuers, now).await {
+    let token = match Box::pin(gateway.tokens.verify(token, issuers, now)).await {
         Verdict::Good(verified) | Verdict::Expired(verified) => Token::at(verified, now.unix),
         Verdict::Bad(reason) => Token::Broken(reason),
         Verdict::KeysUnavailable { retry_after_s } => Token::KeysUnavailable { retry_after_s },

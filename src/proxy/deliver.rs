@@ -29,7 +29,11 @@ use crate::refresh::NewCookies;
 pub async fn onto(edge: &Edge, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     let gateway = &*edge.gateway;
     let (Some(route), Some(passage)) = (&ctx.route, &ctx.passage) else { return Ok(()) };
-    let set_cookies = match adopt::adopted(gateway, route, response, passage).await? {
+    let adopted = match route.adopt_tokens {
+        Some(issuer) => Box::pin(adopt::adopted(gateway, issuer, response, passage)).await?,
+        None => None,
+    };
+    let set_cookies = match adopted {
         // A login's or logout's response carries the backend's word and nothing of the old session.
         Some(adopted) => adopted,
         None => brought(gateway, &passage.carries).await,
@@ -67,15 +71,17 @@ fn depends_on_who_asks(route: &Route) -> bool {
 /// The stamp and the newest tokens, in this order: a request that leaves the browser between two lines
 /// must not carry the new tokens without the stamp.
 async fn brought(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
-    let newest = newest(gateway, carries).await;
+    let newest = match &carries.session {
+        Some(carried) => Box::pin(newest(gateway, carries, carried)).await,
+        None => Vec::new(),
+    };
     let mut lines = carries.kept.lines(gateway, carries.seen);
     lines.extend(newest);
     lines
 }
 
 /// The session's newest cookies, if its flight has brought them by now or does within `hold`.
-async fn newest(gateway: &Gateway, carries: &Carries) -> Vec<HeaderValue> {
-    let Some(carried) = &carries.session else { return Vec::new() };
+async fn newest(gateway: &Gateway, carries: &Carries, carried: &Carried) -> Vec<HeaderValue> {
     if carried.flew {
         let overlap = if !carried.handle.in_flight() {
             "in_time"

@@ -26,7 +26,7 @@ pub async fn without_denied(
         }
         _ => return token,
     };
-    end_record(gateway, issuer, shown, now).await;
+    Box::pin(end_record(gateway, issuer, shown, now)).await;
     Token::Broken(Reason::Revoked)
 }
 

@@ -11,12 +11,20 @@ use prometheus::IntCounter;
 ///
 /// # Errors
 /// The hook's own, or `InternalError` after a panic.
-pub async fn guarded<T>(panics: &IntCounter, hook: impl Future<Output = Result<T>>) -> Result<T> {
+///
+/// No `async fn`: that would hold the hook twice, as it came and as it is guarded, and each request moves
+/// the whole of it.
+pub fn guarded<T>(
+    panics: &IntCounter,
+    hook: impl Future<Output = Result<T>>,
+) -> impl Future<Output = Result<T>> {
     // The request's context may be half-written after a panic. That is safe: without a permit
     // nothing is forwarded, and a permit is the last thing that deciding writes.
-    AssertUnwindSafe(hook).catch_unwind().await.unwrap_or_else(|_| {
-        panics.inc();
-        Error::e_explain(ErrorType::InternalError, "panic in a hook")
+    AssertUnwindSafe(hook).catch_unwind().map(|outcome| {
+        outcome.unwrap_or_else(|_| {
+            panics.inc();
+            Error::e_explain(ErrorType::InternalError, "panic in a hook")
+        })
     })
 }
 

@@ -77,11 +77,12 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         let metrics = &self.gateway.metrics;
+        // Pingora moves this future for each request: what few requests need is boxed.
         guarded(&metrics.panics, async {
             let answer = match drive::drive(self, session, ctx).await {
                 Ok(Next::Forward) => None,
                 Ok(Next::Serve(endpoint)) => {
-                    Some(endpoints::serve(&self.gateway, session, ctx, endpoint).await)
+                    Some(Box::pin(endpoints::serve(&self.gateway, session, ctx, endpoint)).await)
                 }
                 Err(reply) => Some(Err(reply)),
             };
@@ -91,9 +92,9 @@ impl ProxyHttp for Edge {
                 None => return Ok(false),
                 Some(Ok(served)) => {
                     ctx.head_sent = true;
-                    served.send(session, &ctx.request_id).await?;
+                    Box::pin(served.send(session, &ctx.request_id)).await?;
                 }
-                Some(Err(reply)) => self.answer(session, ctx, &reply).await?,
+                Some(Err(reply)) => Box::pin(self.answer(session, ctx, &reply)).await?,
             }
             Ok(true)
         })

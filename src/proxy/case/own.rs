@@ -16,14 +16,13 @@ use crate::refresh::ForBackend;
 
 impl Case<'_> {
     /// On the auth backend's own route: its tokens, newest first. It never sees a spent one.
-    pub(super) async fn own_cookies(&self) -> Option<OwnCookies> {
-        self.route.adopt_tokens?;
+    pub(super) async fn own_cookies(&self) -> OwnCookies {
         let access = match &self.shown.credential {
             Credential::Cookie(token) => Some(Secret::new(token.as_ref())),
             Credential::None | Credential::Bearer(_) | Credential::Broken { .. } => None,
         };
         let Some((issuer, refresh)) = &self.shown.refresh else {
-            return Some(OwnCookies { access, refresh: None, shown: None });
+            return OwnCookies { access, refresh: None, shown: None };
         };
         let shown = Secret::new(refresh.as_ref());
         let known = self.gateway.refresher.for_backend(*issuer, &shown, self.now).await;
@@ -36,7 +35,7 @@ impl Case<'_> {
             ForBackend::Newest(newest) => (Some(newest.access), newest.refresh),
             ForBackend::Withhold => (access, None),
         };
-        Some(OwnCookies { access, refresh, shown: Some((*issuer, shown)) })
+        OwnCookies { access, refresh, shown: Some((*issuer, shown)) }
     }
 
     /// Was the session of this newest access token denied since it was brought?
