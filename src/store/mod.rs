@@ -28,7 +28,7 @@ use std::time::Duration;
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use self::health::{Health, Pass};
 use self::inbox::Inbox;
@@ -210,9 +210,9 @@ impl Store {
 /// it, the answer may have come long ago: that says nothing about the store, and is no failure yet.
 async fn patiently<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut work = pin!(work);
-    let began = Instant::now();
+    let began = clock::now().uptime;
     match timeout(wait, &mut work).await {
-        Err(_) if began.elapsed() > wait + HELD_UP => timeout(wait, work).await,
+        Err(_) if clock::now().uptime > began + wait + HELD_UP => timeout(wait, work).await,
         answer => answer,
     }
 }
